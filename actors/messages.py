@@ -1,0 +1,235 @@
+"""The whole protocol between actors, and between actors and those who ask them.
+
+Three kinds: requests and their answers (each carries ``request``, an id that the answer repeats), hints
+(losing one costs time, never a message), and reports of life. What must survive is a row, not a message.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+def new_request() -> str:
+    """Return an id that ties an answer to its request."""
+    return uuid.uuid4().hex
+
+
+# --- requests to the router ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Media:
+    """A file to send: where it is, what it is (image, document, video, audio), and its name."""
+
+    url: str
+    kind: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class SendMessage:
+    """Send ``text`` (with ``media``: as its caption) from ``device`` to the number or group ``to``.
+
+    A repeated ``idempotency_key`` gives the first message's id and sends nothing twice. Higher ``priority``
+    overtakes on the device's lane. ``not_before`` schedules; after ``expires_at`` it is not sent any more.
+    """
+
+    device: str
+    to: str
+    text: str = ""
+    media: Media | None = None
+    idempotency_key: str | None = None
+    priority: int = 0
+    not_before: datetime | None = None
+    expires_at: datetime | None = None
+    request: str = field(default_factory=new_request)
+
+
+@dataclass(frozen=True)
+class SendBatch:
+    """Send many messages, in order, committed together. At most 500."""
+
+    messages: tuple[SendMessage, ...]
+    request: str = field(default_factory=new_request)
+
+
+@dataclass(frozen=True)
+class AddDevice:
+    """Add a device; ``platform`` None means WhatsApp. Secrets arrive sealed."""
+
+    name: str
+    platform: str | None = None
+    base_url: str | None = None
+    credentials: bytes | None = None
+    proxy: bytes | None = None
+    request: str = field(default_factory=new_request)
+
+
+@dataclass(frozen=True)
+class DeviceCommand:
+    """Tell a device something: pair, refresh, pause, resume or remove. ``number`` asks for a pairing code."""
+
+    device: str
+    command: str
+    number: str | None = None
+    request: str = field(default_factory=new_request)
+
+
+@dataclass(frozen=True)
+class CancelMessage:
+    """Cancel a message that is still queued."""
+
+    message_id: int
+    request: str = field(default_factory=new_request)
+
+
+@dataclass(frozen=True)
+class ResolveMessage:
+    """Settle an in-doubt message: it was sent, or it was not and shall be sent again."""
+
+    message_id: int
+    sent: bool
+    request: str = field(default_factory=new_request)
+
+
+# --- answers of the router -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MessageAccepted:
+    """The message is committed under ``id``."""
+
+    id: int
+    request: str
+    repeated: bool = False
+
+
+@dataclass(frozen=True)
+class MessageRejected:
+    """The message was not accepted; nothing was changed."""
+
+    code: str
+    reason: str
+    request: str
+    next_step: str = ""
+
+
+@dataclass(frozen=True)
+class BatchAnswer:
+    """One answer for each message of a batch, in order."""
+
+    answers: tuple[MessageAccepted | MessageRejected, ...]
+    request: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """The request was carried out, or handed on to the device it concerns."""
+
+    request: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class RequestRefused:
+    """The request was not carried out; nothing was changed."""
+
+    code: str
+    reason: str
+    request: str
+    next_step: str = ""
+
+
+# --- between the fleet's supervisor and its children -----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StartChild:
+    """The first message to a child: who it is. ``owner`` names this instance in the outbox's attempts."""
+
+    role: str
+    name: str
+    owner: str
+    device_ids: tuple[int, ...] = ()
+    restarted: bool = False
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """A child lives: its process, when that started, and what it hosts."""
+
+    role: str
+    name: str
+    owner: str
+    pid: int
+    process_started: float
+    device_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class StopChild:
+    """Finish what is under way and leave."""
+
+
+@dataclass(frozen=True)
+class HostDevices:
+    """The devices a shard hosts from now on."""
+
+    device_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TellDevice:
+    """A command for one device, on its way from the router to the shard that hosts it."""
+
+    device_id: int
+    command: str
+    number: str | None
+    request: str
+
+
+@dataclass(frozen=True)
+class DevicesChanged:
+    """The router changed the device table; ``platform`` tells which platform is concerned, if one is."""
+
+    device_id: int
+    platform: str | None
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Where messages go: each WhatsApp device's shard and each platform's actor (addresses)."""
+
+    shards: dict[int, object]
+    platforms: dict[str, object]
+
+
+@dataclass(frozen=True)
+class WorkWaiting:
+    """There are messages for these devices. A hint: lanes are looked at every second anyway."""
+
+    device_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WorkNoted:
+    """The hint arrived; another may be sent."""
+
+
+@dataclass(frozen=True)
+class Ping:
+    """Are you there?"""
+
+    request: str = field(default_factory=new_request)
+
+
+@dataclass(frozen=True)
+class Pong:
+    """I am, in this process."""
+
+    request: str
+    pid: int
+    process_started: float
+    detail: str = ""

@@ -1,0 +1,232 @@
+"""Wablas: form-encoded API v1, one request a message, settled by ``ref_id`` when a reply is lost.
+
+Facts: https://www.wablas.com/documentation/api (2025-07-27). Version 1 is used because each of its fields, ``ref_id``
+of media included, is documented, and because every account has it. What the documentation does not say (failure
+texts, HTTP codes) was seen in public clients' code and logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from actors.platforms.contract import (
+    KINDS,
+    Account,
+    CredentialField,
+    Limits,
+    PlatformContract,
+    PlatformMessage,
+    Request,
+    Timeouts,
+)
+from actors.platforms.outcomes import (
+    Accepted,
+    AccountCheck,
+    AccountState,
+    Outcome,
+    Rejected,
+    Retryable,
+    Scope,
+    Unknown,
+)
+from actors.platforms.replies import (
+    ACCOUNT_EXHAUSTED_SECONDS,
+    DEVICE_AWAY_SECONDS,
+    id_of,
+    json_object,
+    judge_status,
+    text_of,
+)
+
+#: What a failure's text contains when the credential is wrong. A good token on the wrong server says the same.
+_CREDENTIAL_TEXTS = (
+    "token invalid",
+    "secret key invalid",
+    "need secret key",
+    "not authorized",
+    "device not found",
+)
+_DEVICE_TEXTS = ("device disconnected", "scan qr code")
+_MESSAGE_TEXTS = ("param invalid",)
+#: No wording for an empty quota is known; every guess holds this word.
+_QUOTA_TEXTS = ("quota",)
+
+#: The sentence of a success, which stands in for an id where a reply carries none.
+_QUEUED_SENTENCE = "pending and waiting to be processed"
+#: States of a message that was taken but is not going out.
+_DROPPED = frozenset({"cancel", "reject", "rejected"})
+
+
+class Wablas(PlatformContract):
+    """The contract of Wablas."""
+
+    name = "wablas"
+    title = "Wablas"
+    documentation = "https://www.wablas.com/documentation/api"
+    limits = Limits(
+        kinds=frozenset(KINDS),
+        text_characters=1024,
+        caption_characters=1024,
+        captioned_kinds=frozenset({"image", "document", "video"}),
+        media_bytes=2 * 1024 * 1024,
+        media_suffixes={
+            "image": frozenset({"jpg", "jpeg", "png"}),
+            "audio": frozenset({"mp3", "ogg", "mpga"}),
+            "document": frozenset("doc docx pdf odt csv ppt pptx xls xlsx txt".split()),
+        },
+        groups=True,
+    )
+    credential_fields = (
+        CredentialField("token", "the device's API token"),
+        # Devices set up before secret keys existed have none.
+        CredentialField("secret_key", "the device's secret key", required=False),
+    )
+    default_base_url = None
+    base_path = ""
+    allowed_hosts = ("*.wablas.com",)
+    timeouts = Timeouts(connect_seconds=5.0, reply_seconds=30.0)
+
+    def build_request(self, message: PlatformMessage, account: Account) -> Request:
+        """Return the send: the path names the kind, ``phone`` holds exactly one recipient."""
+        form = {"phone": message.to}
+        if message.kind == "text":
+            path = "/api/send-message"
+            form["message"] = message.body
+        else:
+            path = f"/api/send-{message.kind}"
+            form[message.kind] = message.media_url
+            if message.body:
+                form["caption"] = message.body
+        if message.to_group:
+            form["isGroup"] = "true"
+        form["ref_id"] = message.reference
+        return self.request_for(
+            account, "POST", path, form=form, headers=_authorization(account), reference=message.reference
+        )
+
+    def parse_reply(self, status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
+        """Return what a send's reply says: the text of a failure first, as its HTTP status misleads (500)."""
+        verdict = json_object(body)
+        if verdict is None:
+            return judge_status(status, headers)
+        said = text_of(verdict.get("message"))
+        if verdict.get("status") is True:
+            if 200 <= status < 300:
+                return _queued(verdict, said)
+            return Unknown("contradiction", f"HTTP {status} with a success in the body")
+        if verdict.get("status") is not False:
+            return judge_status(status, headers, said)
+        return _known_failure(said) or _unknown_failure(status, headers, said)
+
+    def build_lookup(self, reference: str, account: Account) -> Request | None:
+        """Return the report of messages with this ``ref_id``."""
+        query = {"ref_id": reference}
+        return self.request_for(
+            account, "GET", "/api/report/message", query=query, headers=_authorization(account)
+        )
+
+    def parse_lookup(
+        self, status: int, headers: Mapping[str, str], body: bytes, reference: str
+    ) -> Outcome | None:
+        """Return what the report says. Servers that ignore the filter list other messages, so each row is compared."""
+        del headers
+        report = json_object(body)
+        rows = report.get("message") if report and report.get("status") is True else None
+        if status != 200 or not isinstance(rows, list):
+            return Unknown("lookup_failed", f"HTTP {status} without a report")
+        found = [row for row in rows if isinstance(row, dict) and row.get("ref_id") == reference]
+        if not found:
+            if rows:
+                return Unknown("lookup_failed", "the report is not filtered by ref_id")
+            return None
+        # Several rows under one reference: one that was not dropped is enough for "taken".
+        row = next((each for each in found if text_of(each.get("status")).lower() not in _DROPPED), None)
+        if row is None:
+            return Rejected(
+                "dropped_by_provider", f"Wablas reports it {text_of(found[0].get('status'))}", Scope.MESSAGE
+            )
+        return Accepted(id_of(row.get("id")), text_of(row.get("status")))
+
+    def build_check(self, account: Account) -> Request | None:
+        """Return the device's info. The documented query holds the token, but not the secret key beside it."""
+        token = account.credentials["token"]
+        return self.request_for(
+            account, "GET", "/api/device/info", query={"token": token}, headers=_authorization(account)
+        )
+
+    def parse_check(self, status: int, headers: Mapping[str, str], body: bytes) -> AccountCheck | None:
+        """Return whether the device is connected."""
+        del headers
+        info = json_object(body) or {}
+        said = text_of(info.get("message"))
+        device = info.get("data")
+        if status == 200 and info.get("status") is True and isinstance(device, dict):
+            state = device.get("status")
+            if state == "connected":
+                return AccountCheck(AccountState.CONNECTED, "connected")
+            if state == "disconnected":
+                return AccountCheck(AccountState.DISCONNECTED, "disconnected: scan the QR code at Wablas")
+        failure = _known_failure(said) if info.get("status") is False else None
+        if isinstance(failure, Rejected) and failure.scope is Scope.CREDENTIAL:
+            return AccountCheck(AccountState.REFUSED, said)
+        if isinstance(failure, Retryable) and failure.scope is Scope.DEVICE:
+            return AccountCheck(AccountState.DISCONNECTED, said)
+        if status in {401, 403}:
+            return AccountCheck(AccountState.REFUSED, f"HTTP {status}")
+        return AccountCheck(AccountState.UNKNOWN, f"HTTP {status} without the device's state")
+
+
+def _authorization(account: Account) -> dict[str, str]:
+    """Return the header ``{token}.{secret_key}``, without a scheme word, as documented."""
+    secret_key = account.credentials.get("secret_key")
+    token = account.credentials["token"]
+    return {"Authorization": f"{token}.{secret_key}" if secret_key else token}
+
+
+def _known_failure(said: str) -> Rejected | Retryable | None:
+    words = said.lower()
+    if any(text in words for text in _CREDENTIAL_TEXTS):
+        return Rejected("credential_refused", said, Scope.CREDENTIAL)
+    if any(text in words for text in _DEVICE_TEXTS):
+        return Retryable("device_disconnected", said, DEVICE_AWAY_SECONDS, Scope.DEVICE)
+    if any(text in words for text in _MESSAGE_TEXTS):
+        return Rejected("message_refused", said, Scope.MESSAGE)
+    if any(text in words for text in _QUOTA_TEXTS):
+        return Retryable("quota_exhausted", said, ACCOUNT_EXHAUSTED_SECONDS, Scope.ACCOUNT)
+    return None
+
+
+def _unknown_failure(status: int, headers: Mapping[str, str], said: str) -> Outcome:
+    if 200 <= status < 300:
+        return Rejected("refused", said or "refused without a reason", Scope.MESSAGE)
+    return judge_status(status, headers, said)
+
+
+def _queued(reply: Mapping[str, Any], said: str) -> Outcome:
+    """Judge a reply that says ``"status": true``: the message must be in it, or at least the success's sentence."""
+    for message in _messages(reply.get("data")):
+        provider_id = id_of(message.get("id"))
+        if provider_id is not None:
+            state = text_of(message.get("status"))
+            if state.lower() in _DROPPED:
+                return Rejected("dropped_by_provider", f"Wablas answered {state}", Scope.MESSAGE)
+            return Accepted(provider_id, state or said)
+    if _QUEUED_SENTENCE in said.lower():
+        return Accepted(None, said)
+    return Unknown("no_message_in_reply", "a success that names no message")
+
+
+def _messages(data: object) -> Iterator[Mapping[str, Any]]:
+    """Yield the message objects of a reply: ``data`` is one object or a list, each with one message or a list of them."""
+    for part in data if isinstance(data, list) else [data]:
+        if not isinstance(part, dict):
+            continue
+        for key in ("messages", "message"):
+            inner = part.get(key)
+            yield from (
+                each for each in (inner if isinstance(inner, list) else [inner]) if isinstance(each, dict)
+            )
+
+
+CONTRACT = Wablas()

@@ -1,0 +1,446 @@
+"""The WhatsApp device actor: one mailbox, one message at a time, one state machine, at most one client.
+
+It runs as an asyncio task inside a shard. What is to be done about a trouble is its supervisor's decision; the
+device carries it out, keeps its row true, and sends what is on its lane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from actors.whatsapp import events as happened
+from actors.whatsapp import session
+from actors.whatsapp.events import ClientError, ClientEvent
+from actors.whatsapp.sending import Sender
+from config.errors import Refused
+from config.logging import logger
+from storage import devices, events, restarts
+from storage.devices import Device
+from storage.restarts import Restart
+
+if TYPE_CHECKING:
+    from actors.whatsapp.client import WhatsAppClient
+    from actors.whatsapp.services import Services
+
+
+# --- what stands in a device's mailbox -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """Reload the stored session: from the supervisor, the operator, or a send that found no healthy client."""
+
+    cause_code: str
+    cause: str
+    attempt: int
+    request: str = ""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Link a phone: by QR, or by a code to type when ``number`` is given."""
+
+    number: str | None
+    request: str
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Close the client and let messages wait."""
+
+
+@dataclass(frozen=True)
+class Unlink:
+    """Log out at the server and forget the session: the device was removed."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """There may be a message on the lane."""
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A passing state lasted too long, unless the state changed since (``era``)."""
+
+    cause_code: str
+    era: int
+
+
+@dataclass(frozen=True)
+class Happened:
+    """The client of generation ``generation`` reports an event."""
+
+    generation: int
+    event: ClientEvent
+
+
+DeviceMessage = Refresh | Pair | Pause | Unlink | Work | Deadline | Happened
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the supervisor decided about a trouble: the state, its words, and when something is tried next."""
+
+    state: str
+    words: str
+    next_attempt_in: float | None
+    wait_for_library: bool = False
+    probe: bool = False
+
+
+class Supervisor(Protocol):
+    """What a device needs of the supervisor it reports to."""
+
+    def decide(self, device_id: int, cause_code: str, detail: str = "", ban_seconds: float | None = None) -> Decision:
+        """Decide about a trouble; refreshes it calls for arrive in the device's mailbox by themselves."""
+
+    def came_online(self, device_id: int) -> None:
+        """Note that the device is online: pending refreshes are off."""
+
+    def forget(self, device_id: int) -> None:
+        """Call off whatever is pending for the device (paused, removed, being paired)."""
+
+    def refresh_is_pending(self, device_id: int) -> bool:
+        """Return whether a refresh is on its way to the device."""
+
+
+#: What the client's failure codes mean to the supervisor's table, where the two differ.
+_CAUSE_OF_CLIENT_ERROR = {"logged_out": "logged_out", "no_session": "store_missing"}
+#: Receipts by WhatsApp's words, and the stage they prove.
+_STAGE_OF_RECEIPT = {"delivered": "delivered", "read": "read", "played": "read", "sender": "sent"}
+_PROBE_SECONDS = 8.0
+
+
+class WhatsAppDevice:
+    """One WhatsApp companion and everything that happens to it."""
+
+    def __init__(self, services: Services, supervisor: Supervisor, row: Device, owner: str) -> None:
+        self.id = row.id
+        self.name = row.name
+        self.mailbox: asyncio.Queue[DeviceMessage] = asyncio.Queue()
+        self.state = row.state
+        self._row = row
+        self._services = services
+        self._supervisor = supervisor
+        self._client: WhatsAppClient | None = None
+        self._generation = 0
+        self._era = 0
+        self._ban_seconds: float | None = None
+        self._sender = Sender(services, row.id, row.name, owner)
+        self._sending: asyncio.Task[None] | None = None
+
+    def tell(self, message: DeviceMessage) -> None:
+        """Put a message into the mailbox."""
+        self.mailbox.put_nowait(message)
+
+    async def run(self) -> None:
+        """Handle the mailbox, one message at a time, until cancelled. An error ends the actor; its parent acts."""
+        await self._sender.settle_orphans()
+        while True:
+            await self._handle(await self.mailbox.get())
+
+    async def _handle(self, message: DeviceMessage) -> None:
+        match message:
+            case Work():
+                self._start_sending()
+            case Happened(generation, event):
+                if generation == self._generation:
+                    await self._on_event(event)
+            case Refresh():
+                await self._refresh(message)
+            case Pair():
+                await self._pair(message)
+            case Pause():
+                await self._pause()
+            case Unlink():
+                await self._unlink()
+            case Deadline(cause_code, era):
+                if era == self._era:
+                    await self._trouble(cause_code)
+
+    async def leave(self, drain_seconds: float) -> None:
+        """Let a send under way finish, for at most ``drain_seconds``, then close the client."""
+        if self._sending is not None and not self._sending.done():
+            await asyncio.wait({self._sending}, timeout=drain_seconds)
+            self._sending.cancel()
+        await self._close_client()
+
+    # --- sending -----------------------------------------------------------------------------------------
+
+    def _start_sending(self) -> None:
+        """Work through the lane beside the mailbox, so that a slow send never hides an event."""
+        if self._sending is not None and not self._sending.done():
+            return
+        client = self._healthy_client()
+        if client is not None:
+            self._sending = asyncio.ensure_future(self._send_all(client))
+
+    def _healthy_client(self) -> WhatsAppClient | None:
+        """Return a client that can send now. When there is none and none is on its way, ask for a refresh."""
+        if self.state == "online" and self._client is not None and self._client.connected:
+            return self._client
+        lost = self.state in {"online", "connecting", "refreshing"} and self._client is None
+        if lost and not self._supervisor.refresh_is_pending(self.id):
+            self.tell(Refresh("send", "A message waits and there is no healthy client.", 1))
+        return None
+
+    async def _send_all(self, client: WhatsAppClient) -> None:
+        while client is self._client and client.connected and self.state == "online":
+            if not await self._sender.send_next(client, client.close):
+                return
+
+    # --- events ------------------------------------------------------------------------------------------
+
+    async def _on_event(self, event: ClientEvent) -> None:
+        match event:
+            case happened.Connected() | happened.KeepAliveRestored():
+                if self.state != "online":
+                    await self._went_online()
+            case happened.Disconnected():
+                if self.state != "pairing":
+                    await self._trouble("disconnected")
+            case happened.StreamFailed(code):
+                if self.state != "pairing":
+                    await self._trouble("stream_error", f"code {code}")
+            case happened.ConnectRefused(code, text):
+                await self._trouble("disconnected", f"The server answered {code} {text}".strip())
+            case happened.KeepAliveTimedOut():
+                if self.state == "online":
+                    await self._trouble("keepalive_timeout")
+            case happened.LoggedOut(code):
+                await self._trouble("logged_out", f"code {code}" if code else "")
+            case happened.StreamReplaced():
+                await self._trouble("replaced")
+            case happened.TemporarilyBanned(code, seconds):
+                self._ban_seconds = seconds
+                await self._trouble("banned", f"code {code}")
+            case happened.ClientOutdated():
+                await self._trouble("outdated")
+            case happened.PairingQr(text):
+                await self._services.store(devices.set_pairing, self.id, qr=text, code=None)
+            case happened.PairingEnded(outcome):
+                await self._trouble("pairing_ended", outcome)
+            case happened.Paired(jid, lid):
+                await self._bind(jid, lid)
+            case happened.ReceiptReceived():
+                await self._record_receipts(event)
+            case happened.MessageReceived():
+                await self._record_message(event)
+            case happened.SecretNotStored(message_id):
+                logger().warning("The message secret was not stored", device=self.name, whatsapp_id=message_id)
+
+    async def _record_receipts(self, event: happened.ReceiptReceived) -> None:
+        stage = _STAGE_OF_RECEIPT.get(event.kind)
+        if stage is None:
+            return
+        rows = [
+            events.Event(
+                "receipt",
+                f"{message_id}:{stage}",
+                {"message_id": message_id, "stage": stage, "chat": event.chat, "time": event.timestamp},
+            )
+            for message_id in event.message_ids
+        ]
+        await self._services.store(events.record, self.id, rows)
+        receipts = [(message_id, stage) for message_id in event.message_ids]
+        await self._services.run(lambda: self._sender.outbox.apply_receipts(self.id, receipts))
+
+    async def _record_message(self, event: happened.MessageReceived) -> None:
+        if event.from_me:
+            return
+        body = {
+            "message_id": event.message_id,
+            "chat": event.chat,
+            "sender": event.sender,
+            "sender_alternative": event.sender_alternative,
+            "kind": event.kind,
+            "text": event.text,
+            "time": event.timestamp,
+        }
+        await self._services.store(events.record, self.id, [events.Event("message", event.message_id, body)])
+
+    # --- troubles and states -----------------------------------------------------------------------------
+
+    async def _trouble(self, cause_code: str, detail: str = "") -> None:
+        """Report a trouble to the supervisor and do what it decides."""
+        decision = self._supervisor.decide(self.id, cause_code, detail, self._ban_seconds)
+        if decision.probe and self._client is not None:
+            if await self._client.probe(_PROBE_SECONDS):
+                return
+            await self._trouble("probe_failed")
+            return
+        if not decision.wait_for_library:
+            await self._close_client()
+        if cause_code == "logged_out" and self._row.jid is not None:
+            await self._services.store(devices.unbind, self.id, self._row.jid)
+        await self._set_state(decision.state, cause_code, decision.words, decision.next_attempt_in)
+        if decision.wait_for_library:
+            self._set_deadline("reconnect_timeout", self._services.settings.reconnect_seconds)
+
+    async def _went_online(self) -> None:
+        self._supervisor.came_online(self.id)
+        await self._set_state("online", "connected", "Connected.")
+        self.tell(Work())
+
+    async def _set_state(self, state: str, code: str, words: str, next_in: float | None = None) -> None:
+        """Keep the row true: state, reason in code and words, and when something is tried next."""
+        changed = state != self.state
+        self.state = state
+        self._era += 1
+        next_at = None if next_in is None else datetime.now(UTC) + timedelta(seconds=next_in)
+        write = logger().info if state in {"online", "refreshing", "connecting", "pairing"} else logger().warning
+        write(f"Device is {state}", device=self.name, code=code, reason=words, next_attempt_at=next_at)
+        row = events.Event("state", f"{time.time_ns()}", {"state": state, "code": code, "reason": words})
+        await self._services.store(devices.set_state, self.id, state, code, words, next_at)
+        if changed:
+            await self._services.store(events.record, self.id, [row])
+
+    def _set_deadline(self, cause_code: str, seconds: float) -> None:
+        message = Deadline(cause_code, self._era)
+        asyncio.get_running_loop().call_later(seconds, self.tell, message)
+
+    # --- refresh: one path for the supervisor, the operator and a send -----------------------------------
+
+    async def _refresh(self, order: Refresh) -> None:
+        """Reload the stored session in five steps, and record what came of it."""
+        started = time.monotonic()
+        logger().info(
+            f"🔄 Refreshing WhatsApp device {self.name} …", device=self.name, reason=order.cause, attempt=order.attempt
+        )
+        if order.cause_code != "start":
+            await self._set_state("refreshing", order.cause_code, order.cause)
+        cause, detail = await self._reload_session()
+        seconds = time.monotonic() - started
+        if cause is None:
+            logger().info(
+                f"✅ Refreshed WhatsApp device {self.name}", device=self.name, seconds=round(seconds, 3), detail=detail
+            )
+        else:
+            logger().warning(
+                f"❌ Could not refresh WhatsApp device {self.name}",
+                device=self.name,
+                seconds=round(seconds, 3),
+                code=cause,
+                reason=detail,
+            )
+        if order.cause_code != "start" or cause is not None:
+            outcome = "ok" if cause is None else f"{cause}: {detail}".rstrip(": ")
+            await self._services.store(
+                restarts.record,
+                Restart(
+                    what="device",
+                    name=self.name,
+                    device_id=self.id,
+                    cause_code=order.cause_code,
+                    cause=order.cause,
+                    attempt=order.attempt,
+                    tried="reloaded its session from the store",
+                    outcome=outcome,
+                    seconds=seconds,
+                    request=order.request,
+                ),
+            )
+        if cause is not None:
+            await self._trouble(cause, detail)
+
+    async def _reload_session(self) -> tuple[str | None, str]:
+        """Take the five steps; return (None, what was found) or (cause code, detail)."""
+        await self._close_client()
+        row = await self._services.store(devices.by_id, self.id)
+        if row is None:
+            return "no_jid", "the device was removed"
+        self._row = row
+        # 1. the device has a companion
+        if row.jid is None:
+            return ("logged_out" if row.state == "logged_out" else "no_jid"), ""
+        # 2. its session is in the store
+        stored = await self._services.look(session.stored_session, row.jid)
+        if stored is None:
+            return "store_missing", row.jid
+        # 3. and 4. a client is made from that session and connects with it, within a deadline
+        try:
+            client = await self._open(row.jid)
+        except ClientError as error:
+            return _CAUSE_OF_CLIENT_ERROR.get(error.code, error.code), str(error)
+        # 5. it is registered, and the fleet's registry says so
+        self._client = client
+        await self._went_online()
+        return None, f"{stored.contacts} Signal sessions"
+
+    async def _open(self, jid: str | None) -> WhatsAppClient:
+        self._generation += 1
+        generation = self._generation
+        self._ban_seconds = None
+        return await self._services.library.open(
+            jid=jid,
+            proxy=self._proxy(),
+            on_event=lambda event: self.tell(Happened(generation, event)),
+            on_secret_not_stored=self._note_missing_secret,
+            connect_seconds=self._services.settings.connect_seconds,
+        )
+
+    def _note_missing_secret(self, message_id: str) -> None:
+        """Write to the journal; called from the library's own thread before it encrypts."""
+        attempt = self._sender.attempt_under_way
+        if attempt is not None:
+            self._sender.journal.write(attempt, message_id)
+
+    def _proxy(self) -> str | None:
+        if self._row.proxy is None:
+            return None
+        return self._services.seal.open(self._row.proxy).get("proxy")
+
+    async def _close_client(self) -> None:
+        client, self._client = self._client, None
+        self._generation += 1
+        if client is not None:
+            await client.close()
+
+    # --- pairing, pausing, leaving -----------------------------------------------------------------------
+
+    async def _pair(self, order: Pair) -> None:
+        """Open a new companion and show its QR (or a code to type) until a phone links it or time runs out."""
+        self._supervisor.forget(self.id)
+        await self._close_client()
+        await self._set_state("pairing", "pairing", "Waiting for a phone to be linked.")
+        try:
+            self._client = await self._open(None)
+            if order.number is not None:
+                code = await self._client.pair_code(order.number)
+                await self._services.store(devices.set_pairing, self.id, qr=None, code=code)
+        except ClientError as error:
+            await self._trouble("pairing_ended", str(error))
+            return
+        self._set_deadline("pairing_ended", self._services.settings.pairing_seconds)
+
+    async def _bind(self, jid: str, lid: str) -> None:
+        try:
+            await self._services.store(devices.bind, self.id, jid, lid)
+        except Refused as error:
+            await self._trouble("pairing_ended", error.sentence)
+            return
+        row = await self._services.store(devices.by_id, self.id)
+        if row is not None:
+            self._row = row
+        logger().info("A phone was linked", device=self.name, jid=jid)
+
+    async def _pause(self) -> None:
+        self._supervisor.forget(self.id)
+        await self._close_client()
+        await self._set_state("paused", "paused", "Paused by the operator; its messages wait.")
+
+    async def _unlink(self) -> None:
+        """Log out at the server, best effort, and delete the session."""
+        self._supervisor.forget(self.id)
+        client = self._client
+        if client is not None and client.connected:
+            await client.logout()
+        await self._close_client()
+        if self._row.jid is not None:
+            await self._services.look(session.delete_session, self._row.jid)
+        self.state = "removed"

@@ -1,0 +1,173 @@
+"""Send one claimed message over a WhatsApp client, and record the one honest outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from actors.media import MediaNotFetched, fetch_media
+from actors.whatsapp import session
+from actors.whatsapp.events import ClientError, Content, NotSent, SendRefused, Sent
+from actors.whatsapp.evidence import Finding, SecretJournal, Verdict, weigh
+from config.logging import logger
+from storage.outbox import Claim, Outbox
+
+if TYPE_CHECKING:
+    from actors.whatsapp.client import WhatsAppClient
+    from actors.whatsapp.services import Services
+
+#: After an attempt that certainly did not send, the lane waits 1 s, 2 s, 4 s … up to this many seconds.
+_LONGEST_HOLD = 60.0
+
+
+class Sender:
+    """Sends for one device, one message after the other. It knows nothing of connections' health."""
+
+    def __init__(self, services: Services, device_id: int, name: str, owner: str) -> None:
+        self._services = services
+        self._device_id = device_id
+        self._name = name
+        self.outbox = Outbox(services.database, owner)
+        self.journal = SecretJournal(services.home.journal, device_id)
+        #: The attempt under way, for the journal (read from the library's thread).
+        self.attempt_under_way: int | None = None
+        self._late: set[asyncio.Task[None]] = set()
+
+    async def send_next(self, client: WhatsAppClient, give_up: Callable[[], Awaitable[None]]) -> bool:
+        """Claim the head of the lane, send it over ``client`` and record what came of it.
+
+        ``give_up`` is called when the library hangs before anything left: it must close the client, which makes the
+        library return. Returns whether there was a message. An attempt that is cancelled is settled by evidence later.
+        """
+        secret = secrets.token_bytes(32)
+        claim = await self._services.run(lambda: self.outbox.claim(self._device_id, secret))
+        if claim is None:
+            return False
+        self.attempt_under_way = claim.attempt_id
+        try:
+            await self._send(claim, client, give_up)
+        finally:
+            self.attempt_under_way = None
+        return True
+
+    async def _send(self, claim: Claim, client: WhatsAppClient, give_up: Callable[[], Awaitable[None]]) -> None:
+        try:
+            content = await self._content_of(claim)
+        except MediaNotFetched as error:
+            if error.for_good:
+                await self._services.run(lambda: self.outbox.failed(claim.message_id, "media_not_fetched", str(error)))
+            else:
+                await self._not_sent(claim, "media_not_fetched", str(error))
+            return
+        call = asyncio.ensure_future(client.send(claim.recipient, content, claim.secret))
+        finished, _ = await asyncio.wait({call}, timeout=self._services.settings.send_seconds)
+        if not finished:
+            finding = await self._find(claim)
+            if finding.verdict is Verdict.UNKNOWN:
+                await self._services.run(
+                    lambda: self.outbox.in_doubt(
+                        claim.message_id, "no_answer", "WhatsApp did not answer in time.", finding.message_id
+                    )
+                )
+                self._watch_late_answer(claim, call)
+                return
+            logger().warning("The library hangs before sending; closing its client", device=self._name)
+            await give_up()
+        with contextlib.suppress(ClientError):
+            await asyncio.wait({call})
+        await self._record_answer(claim, call)
+
+    async def _content_of(self, claim: Claim) -> Content:
+        if claim.kind == "text":
+            return Content("text", claim.body)
+        loopback = self._services.library.uses_loopback
+        media = await asyncio.to_thread(fetch_media, claim.media_url, loopback_allowed=loopback)
+        return Content(claim.kind, claim.body, media, claim.media_name)
+
+    async def _record_answer(self, claim: Claim, call: asyncio.Future[Sent]) -> None:
+        """Record the outcome of a call that has returned."""
+        error = call.exception()
+        if error is None:
+            sent = call.result()
+            await self._services.run(lambda: self.outbox.sent(claim, sent.message_id))
+            logger().info("Sent", device=self._name, message=claim.message_id, whatsapp_id=sent.message_id)
+        elif isinstance(error, SendRefused):
+            code, reason = error.code, str(error)
+            await self._services.run(lambda: self.outbox.failed(claim.message_id, code, reason))
+            logger().warning("Refused", device=self._name, message=claim.message_id, reason=reason)
+        elif isinstance(error, NotSent):
+            await self._not_sent(claim, error.code, str(error))
+        else:
+            code = error.code if isinstance(error, ClientError) else "library_error"
+            await self._settle_by_evidence(claim, code, str(error))
+
+    async def _not_sent(self, claim: Claim, code: str, reason: str) -> None:
+        """Put a message that certainly did not leave back at the head of its lane, and let the lane breathe."""
+        seconds = min(_LONGEST_HOLD, 2.0 ** min(claim.attempt - 1, 10))
+        await self._services.run(lambda: self.outbox.queued_again(claim.message_id, code, reason))
+        if claim.attempt > 1:
+            await self._services.run(lambda: self.outbox.hold_lane(self._device_id, seconds, reason))
+        logger().warning(
+            "Not sent; queued again", device=self._name, message=claim.message_id, reason=reason, code=code
+        )
+
+    async def _settle_by_evidence(self, claim: Claim, code: str, reason: str) -> None:
+        finding = await self._find(claim)
+        if finding.verdict is Verdict.NEVER_LEFT:
+            await self._not_sent(claim, code, f"{reason} It never left: no secret was stored.")
+            return
+        await self._services.run(lambda: self.outbox.in_doubt(claim.message_id, code, reason, finding.message_id))
+        logger().warning("In doubt", device=self._name, message=claim.message_id, reason=reason)
+
+    async def settle_orphans(self) -> int:
+        """Settle what earlier owners of this device left without an outcome; return how many there were."""
+        orphans = await self._services.run(lambda: self.outbox.orphans([self._device_id]))
+        if not orphans:
+            return 0
+        found = await self._look_up([orphan.secret for orphan in orphans])
+        for orphan in orphans:
+            finding = weigh(found.get(orphan.secret), self.journal.message_id_of(orphan.attempt_id))
+            if finding.verdict is Verdict.NEVER_LEFT:
+                settle = self._queue_orphan_again(orphan.message_id)
+            else:
+                settle = self._doubt_orphan(orphan.message_id, finding.message_id)
+            await self._services.run(settle)
+            logger().info(
+                "Settled an attempt whose process ended",
+                device=self._name,
+                message=orphan.message_id,
+                verdict=finding.verdict.value,
+                whatsapp_id=finding.message_id,
+            )
+        return len(orphans)
+
+    def _queue_orphan_again(self, message_id: int) -> Callable[[], None]:
+        reason = "Its process ended before the message left; it is sent again."
+        return lambda: self.outbox.queued_again(message_id, "never_left", reason)
+
+    def _doubt_orphan(self, message_id: int, external_id: str | None) -> Callable[[], None]:
+        reason = "Its process ended while the message was on its way."
+        return lambda: self.outbox.in_doubt(message_id, "process_ended", reason, external_id)
+
+    async def _find(self, claim: Claim) -> Finding:
+        found = await self._look_up([claim.secret])
+        return weigh(found.get(claim.secret), self.journal.message_id_of(claim.attempt_id))
+
+    async def _look_up(self, wanted: list[bytes]) -> dict[bytes, str]:
+        return await self._services.look(session.message_ids_of, wanted)
+
+    def _watch_late_answer(self, claim: Claim, call: asyncio.Future[Sent]) -> None:
+        """Let an answer that comes after the deadline still settle its message; other messages go on."""
+
+        async def wait() -> None:
+            await asyncio.wait({call})
+            if call.exception() is None:
+                sent = call.result()
+                await self._services.run(lambda: self.outbox.sent(claim, sent.message_id, "Answered late."))
+
+        task = asyncio.ensure_future(wait())
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)

@@ -1,0 +1,164 @@
+"""WhatsAppShard: one process that hosts many device actors, so that a native crash costs one shard, not the fleet.
+
+Its main thread is an ordinary Thespian actor: it takes messages and reports that it lives. A second thread runs the
+asyncio loop with the devices; only that thread loads the WhatsApp library. Messages are handed over to the loop;
+nothing needs to come back but the heartbeat, since whatever matters is a row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from actors.base import SupervisedActor
+from actors.messages import Heartbeat, HostDevices, StartChild, StopChild, TellDevice, WorkNoted, WorkWaiting
+from actors.whatsapp.services import DATABASE_THREADS, Services
+from config.daemon import loopback_endpoint
+from config.logging import logger
+from storage.credentials import CredentialSeal
+from storage.database import PooledConnections, database_url, whatsmeow_url
+from supervisors.devices import DeviceSupervisor
+from supervisors.processes import process_started, raise_descriptor_limit
+
+#: The loop thread must show itself this often, or the shard stops its heartbeat and is replaced, in seconds.
+_LOOP_SILENCE_SECONDS = 10.0
+#: Threads for the library's blocking calls: one for each connected client, plus sends and probes under way.
+_LIBRARY_THREADS = 512
+
+
+class WhatsAppShard(SupervisedActor):
+    """Hosts WhatsApp devices in one process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._start: StartChild | None = None
+        self._parent: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._devices: DeviceSupervisor | None = None
+        self._loop_seen = 0.0
+        self._before_loop: list[Callable[[DeviceSupervisor], None]] = []
+
+    def on_start_child(self, message: StartChild, sender: Any) -> None:
+        """Begin: report life at once, then start the loop thread."""
+        self._start, self._parent = message, sender
+        self.name_process(message.name)
+        self._loop_seen = time.monotonic()
+        self._beat()
+        _detach_output(self.home.logs / "library.out")
+        directory = self.home.run / message.name
+        directory.mkdir(mode=0o700, exist_ok=True)
+        os.chdir(directory)
+        raise_descriptor_limit()
+        threading.Thread(target=self._run_loop, name="devices", daemon=True).start()
+
+    def on_wakeup(self, payload: Any, _sender: Any) -> None:
+        """Report life on every beat."""
+        if payload == "beat":
+            self._beat()
+
+    def _beat(self) -> None:
+        """Tell the parent that this process and its loop live; a stuck loop stays silent and is replaced."""
+        assert self._start is not None  # noqa: S101 - beats begin with the start
+        if time.monotonic() - self._loop_seen < _LOOP_SILENCE_SECONDS + self.settings.child_start_seconds * (
+            self._loop is None
+        ):
+            hosted = self._devices.hosted() if self._devices is not None else ()
+            self.send(
+                self._parent,
+                Heartbeat(
+                    "shard", self._start.name, self._start.owner, os.getpid(), process_started(os.getpid()), hosted
+                ),
+            )
+        self.wake_after(self.settings.heartbeat_seconds, "beat")
+
+    def on_host_devices(self, message: HostDevices, _sender: Any) -> None:
+        """Host these devices from now on."""
+        ids = message.device_ids
+        self._in_loop(lambda devices: _forget_task(devices.host(ids)))
+
+    def on_tell_device(self, message: TellDevice, _sender: Any) -> None:
+        """Hand an operator's command to its device."""
+        self._in_loop(lambda devices: devices.tell(message.device_id, message.command, message.number, message.request))
+
+    def on_work_waiting(self, message: WorkWaiting, sender: Any) -> None:
+        """Note that there is work."""
+        self._in_loop(lambda devices: devices.work_waits(message.device_ids))
+        self.send(sender, WorkNoted())
+
+    def on_stop_child(self, _message: StopChild, _sender: Any) -> None:
+        """Drain the devices, then end the process."""
+        if self._loop is None:
+            os._exit(0)
+        self._in_loop(lambda devices: _forget_task(self._leave(devices)))
+
+    def _in_loop(self, work: Callable[[DeviceSupervisor], None]) -> None:
+        """Do something in the loop thread; what comes before the loop runs is done as soon as it does."""
+        if self._loop is None or self._devices is None:
+            self._before_loop.append(work)
+            return
+        self._loop.call_soon_threadsafe(work, self._devices)
+
+    async def _leave(self, devices: DeviceSupervisor) -> None:
+        await devices.leave()
+        os._exit(0)
+
+    def _run_loop(self) -> None:
+        try:
+            asyncio.run(self._host())
+        except BaseException:  # noqa: BLE001 - whatever it is, the process must end so that its parent acts
+            logger().exception("The shard's loop failed; the process ends")
+        os._exit(1)
+
+    async def _host(self) -> None:
+        assert self._start is not None  # noqa: S101 - the thread is started by the start message
+        from actors.whatsapp.client import ClientLibrary  # noqa: PLC0415 - loads the Go library, here and only here
+
+        endpoint = loopback_endpoint(self.home)
+        services = Services(
+            home=self.home,
+            settings=self.settings,
+            owner=self._start.owner,
+            database=PooledConnections(database_url(self.home, self.settings), DATABASE_THREADS),
+            sessions=PooledConnections(whatsmeow_url(self.home, self.settings), 1),
+            seal=CredentialSeal(self.home.credentials_key),
+            library=ClientLibrary(
+                store_url=whatsmeow_url(self.home, self.settings),
+                default_proxy=endpoint.proxy if endpoint else None,
+                noise_root=bytes.fromhex(endpoint.noise_root) if endpoint else None,
+                threads=_LIBRARY_THREADS,
+            ),
+        )
+        devices = DeviceSupervisor(services, restarted=self._start.restarted)
+        await devices.host(self._start.device_ids)
+        self._devices, self._loop = devices, asyncio.get_running_loop()
+        # The main thread may have queued work between the two assignments and this line; nothing is lost: it is
+        # done here, in order.
+        while self._before_loop:
+            self._before_loop.pop(0)(devices)
+        watch = asyncio.ensure_future(devices.run())
+        while not watch.done():
+            self._loop_seen = time.monotonic()
+            await asyncio.sleep(0.5)
+        await watch
+
+
+def _forget_task(work: Any) -> None:
+    """Start a coroutine whose end nobody awaits; its errors end the loop's process through its own handling."""
+    task = asyncio.ensure_future(work)
+    _UNDER_WAY.add(task)
+    task.add_done_callback(_UNDER_WAY.discard)
+
+
+_UNDER_WAY: set[asyncio.Future[Any]] = set()
+
+
+def _detach_output(path: Any) -> None:
+    """Send the process's standard output and error, which the Go library prints to, into a file of their own."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)

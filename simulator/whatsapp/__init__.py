@@ -1,0 +1,1 @@
+"""A loopback WhatsApp: the server, its media hosts and the phones behind it, for tests and demonstrations only."""

@@ -1,0 +1,1 @@
+"""What lasts: PostgreSQL, its schema, and every query over it."""

@@ -1,0 +1,171 @@
+"""Connections to PostgreSQL: one for actors that must not have threads, a bounded pool for those that may."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from config.errors import StorageUnavailable
+from config.home import Home
+from config.settings import Settings
+from storage.embedded import embedded_url
+
+#: The databases of the embedded server: ours, and whatsmeow's own (it must not share one with us).
+SALAMANDER_DATABASE = "salamander"
+WHATSMEOW_DATABASE = "whatsmeow"
+
+#: How long a connection attempt, and one statement, may take. Short: actors wait on them.
+_CONNECT_SECONDS = 5
+_STATEMENT_MILLISECONDS = 15_000
+#: A connection unused for this long is checked before use, since the server may have been restarted.
+_IDLE_CHECK_SECONDS = 1.0
+
+Row = dict[str, Any]
+Connection = psycopg.Connection[Row]
+
+
+def database_url(home: Home, settings: Settings) -> str:
+    """Return the libpq URL of Salamander's database."""
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    return embedded_url(home.postgres, SALAMANDER_DATABASE)
+
+
+def whatsmeow_url(home: Home, settings: Settings) -> str:
+    """Return the libpq URL of whatsmeow's database."""
+    if settings.whatsmeow_database_url is not None:
+        return settings.whatsmeow_database_url.get_secret_value()
+    return embedded_url(home.postgres, WHATSMEOW_DATABASE)
+
+
+def connect(url: str) -> Connection:
+    """Open one connection that gives rows as dictionaries.
+
+    Raises:
+        StorageUnavailable: the server cannot be reached; the sentence never holds the URL.
+    """
+    with storage_errors():
+        return psycopg.connect(url, row_factory=dict_row, **_connect_arguments())
+
+
+def _connect_arguments() -> dict[str, Any]:
+    return {
+        "autocommit": True,
+        "connect_timeout": _CONNECT_SECONDS,
+        "options": f"-c statement_timeout={_STATEMENT_MILLISECONDS} -c synchronous_commit=on",
+        "application_name": "salamander",
+    }
+
+
+@contextlib.contextmanager
+def storage_errors() -> Iterator[None]:
+    """Turn a server that is away, refuses or has no room into :class:`StorageUnavailable`."""
+    try:
+        yield
+    except PoolTimeout:
+        raise _unavailable("no connection became free in time") from None
+    except psycopg.errors.DiskFull:
+        raise _unavailable("its disk is full") from None
+    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.InternalError_) as error:
+        raise _unavailable(_first_line(error)) from None
+
+
+def _unavailable(reason: str) -> StorageUnavailable:
+    return StorageUnavailable(
+        f"PostgreSQL cannot do the work: {reason}.", "See run.py logs, or PostgreSQL's own log in the home."
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].strip(" .") if lines else type(error).__name__
+
+
+class Database(ABC):
+    """Where transactions come from."""
+
+    @abstractmethod
+    def transaction(self) -> contextlib.AbstractContextManager[Connection]:
+        """Run a block in one transaction, committed at its end, rolled back when it raises.
+
+        Raises:
+            StorageUnavailable: PostgreSQL is away or refuses; nothing was committed, or (when the server went
+                away during the commit itself) nobody can tell: callers use idempotent statements.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close every connection."""
+
+
+class SingleConnection(Database):
+    """One connection, opened when first used and again when lost. It needs no thread."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Connection | None = None
+        self._used = 0.0
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Run a block in one transaction on the one connection."""
+        with storage_errors():
+            connection = self._usable()
+            try:
+                with connection.transaction():
+                    yield connection
+            finally:
+                self._used = time.monotonic()
+                if connection.closed or connection.broken:
+                    self.close()
+
+    def _usable(self) -> Connection:
+        if self._connection is not None and time.monotonic() - self._used > _IDLE_CHECK_SECONDS:
+            try:
+                self._connection.execute("select 1")
+            except psycopg.Error:
+                self.close()
+        if self._connection is None:
+            self._connection = psycopg.connect(self._url, row_factory=dict_row, **_connect_arguments())
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection; the next transaction opens a new one."""
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                self._connection.close()
+            self._connection = None
+
+
+class PooledConnections(Database):
+    """At most ``size`` connections, shared by the threads of one process. Open it only after the fork."""
+
+    def __init__(self, url: str, size: int) -> None:
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            url,
+            min_size=0,
+            max_size=size,
+            max_idle=30.0,
+            timeout=_CONNECT_SECONDS,
+            reconnect_timeout=_CONNECT_SECONDS,
+            kwargs={**_connect_arguments(), "row_factory": dict_row},
+            check=ConnectionPool.check_connection,
+            open=True,
+        )
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Run a block in one transaction on a connection of the pool."""
+        with storage_errors(), self._pool.connection() as connection, connection.transaction():
+            yield connection
+
+    def close(self) -> None:
+        """Close the pool."""
+        self._pool.close()

@@ -1,0 +1,193 @@
+"""Devices as rows: what each is, what is wanted of it, what state it is in and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from config.errors import NotFound, Refused
+from storage.database import Connection, Row
+from storage.sql import queries
+
+_SQL = queries("devices")
+
+
+@dataclass(frozen=True)
+class Device:
+    """One row of the device table. Credentials and proxy are sealed (see ``storage/credentials.py``)."""
+
+    id: int
+    name: str
+    platform: str | None
+    jid: str | None
+    lid: str | None
+    base_url: str | None
+    credentials: bytes | None
+    proxy: bytes | None
+    desired_state: str
+    state: str
+    reason_code: str
+    reason: str
+    state_since: datetime
+    next_attempt_at: datetime | None
+    held_until: datetime | None
+    held_reason: str
+    pairing_qr: str | None
+    pairing_code: str | None
+    last_online_at: datetime | None
+    created_at: datetime
+
+    @property
+    def is_whatsapp(self) -> bool:
+        """Whether this is a WhatsApp companion of our own, not a platform account."""
+        return self.platform is None
+
+
+def _device(row: Row) -> Device:
+    values: dict[str, Any] = {name: row[name] for name in Device.__dataclass_fields__}
+    for sealed in ("credentials", "proxy"):
+        if values[sealed] is not None:
+            values[sealed] = bytes(values[sealed])
+    return Device(**values)
+
+
+def add(
+    connection: Connection,
+    *,
+    name: str,
+    platform: str | None,
+    base_url: str | None = None,
+    credentials: bytes | None = None,
+    proxy: bytes | None = None,
+) -> int:
+    """Add a device and return its id.
+
+    Raises:
+        Refused: the name is taken.
+    """
+    state, code, reason = (
+        ("needs_pairing", "new", "It was just added; no phone is linked yet.")
+        if platform is None
+        else ("ready", "ready", "It sends through the platform; there is no connection to keep.")
+    )
+    try:
+        row = connection.execute(
+            _SQL["add"],
+            {
+                "name": name,
+                "platform": platform,
+                "base_url": base_url,
+                "credentials": credentials,
+                "proxy": proxy,
+                "state": state,
+                "code": code,
+                "reason": reason,
+            },
+        ).fetchone()
+    except psycopg.errors.UniqueViolation:
+        raise Refused(
+            f"A device named {name!r} exists already.", "Choose another name, or remove that one.", code="name_taken"
+        ) from None
+    assert row is not None  # noqa: S101 - `returning` always gives the row
+    return int(row["id"])
+
+
+def all_devices(connection: Connection) -> list[Device]:
+    """Return every device, in the order they were added."""
+    return [_device(row) for row in connection.execute(_SQL["all"])]
+
+
+def by_name(connection: Connection, name: str) -> Device:
+    """Return the device of that name.
+
+    Raises:
+        NotFound: there is none.
+    """
+    row = connection.execute(_SQL["by_name"], {"name": name}).fetchone()
+    if row is None:
+        raise NotFound(
+            f"There is no device named {name!r}.", "See run.py device list.", code="unknown_device"
+        )
+    return _device(row)
+
+
+def by_id(connection: Connection, device_id: int) -> Device | None:
+    """Return the device with that id, unless it was removed."""
+    row = connection.execute(_SQL["by_id"], {"id": device_id}).fetchone()
+    return None if row is None else _device(row)
+
+
+def by_names(connection: Connection, names: Iterable[str]) -> dict[str, Device]:
+    """Return the devices of these names that exist."""
+    rows = connection.execute(_SQL["by_names"], {"names": sorted(set(names))})
+    return {row["name"]: _device(row) for row in rows}
+
+
+def set_state(
+    connection: Connection,
+    device_id: int,
+    state: str,
+    code: str,
+    reason: str,
+    next_attempt_at: datetime | None = None,
+) -> None:
+    """Record a device's state with its reason and when something is tried next."""
+    connection.execute(
+        _SQL["set_state"],
+        {"id": device_id, "state": state, "code": code, "reason": reason, "next_attempt_at": next_attempt_at},
+    )
+
+
+def set_pairing(connection: Connection, device_id: int, *, qr: str | None, code: str | None) -> None:
+    """Record what to show while a pairing is open."""
+    connection.execute(_SQL["set_pairing"], {"id": device_id, "qr": qr, "code": code})
+
+
+def bind(connection: Connection, device_id: int, jid: str, lid: str) -> None:
+    """Bind a device to the companion its phone linked.
+
+    Raises:
+        Refused: another device already has that companion.
+    """
+    try:
+        connection.execute(_SQL["bind"], {"id": device_id, "jid": jid, "lid": lid})
+    except psycopg.errors.UniqueViolation:
+        raise Refused(f"Another device is already bound to {jid}.", "Remove one of the two.") from None
+
+
+def unbind(connection: Connection, device_id: int, jid: str) -> None:
+    """Forget a companion that was logged out."""
+    connection.execute(_SQL["unbind"], {"id": device_id, "jid": jid})
+
+
+def set_desired_state(connection: Connection, device: Device, desired: str) -> None:
+    """Record that the operator wants the device ``running`` or ``paused``."""
+    connection.execute(_SQL["set_desired_state"], {"id": device.id, "desired_state": desired})
+    if not device.is_whatsapp:
+        state, code, reason = (
+            ("paused", "paused", "Paused by the operator; its messages wait.")
+            if desired == "paused"
+            else ("ready", "ready", "It sends through the platform; there is no connection to keep.")
+        )
+        connection.execute(
+            _SQL["set_platform_state"], {"id": device.id, "state": state, "code": code, "reason": reason}
+        )
+
+
+def remove(connection: Connection, device_id: int) -> None:
+    """Remove a device; its messages keep their history."""
+    connection.execute(_SQL["remove"], {"id": device_id})
+
+
+def counts(connection: Connection) -> list[Row]:
+    """Return how many devices of each platform stand in each state."""
+    return connection.execute(_SQL["counts"]).fetchall()
+
+
+def backlog(connection: Connection) -> dict[int, Row]:
+    """Return, for each device that has any, how many messages are unfinished and since when."""
+    return {row["device_id"]: row for row in connection.execute(_SQL["backlog"])}

@@ -1,0 +1,45 @@
+"""Events: messages received, receipts, state changes. Written before anything else learns of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from storage.database import Connection, Row
+from storage.sql import queries
+
+_SQL = queries("events")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a device; ``external_id`` makes a repeated one the same row."""
+
+    kind: str
+    external_id: str
+    body: dict[str, Any]
+
+
+def record(connection: Connection, device_id: int, events: Sequence[Event]) -> None:
+    """Write events; those that are known already are left alone."""
+    connection.execute(
+        _SQL["record"],
+        {
+            "device_id": device_id,
+            "kinds": [event.kind for event in events],
+            "external_ids": [event.external_id for event in events],
+            "bodies": [json.dumps(event.body) for event in events],
+        },
+    )
+
+
+def after(connection: Connection, last: int, *, device: str | None = None, limit: int = 500) -> list[Row]:
+    """Return the events after id ``last``, oldest first."""
+    return connection.execute(_SQL["after"], {"after": last, "device": device, "limit": limit}).fetchall()
+
+
+def latest(connection: Connection, *, device: str | None = None, limit: int = 50) -> list[Row]:
+    """Return the newest events, oldest of them first."""
+    return connection.execute(_SQL["latest"], {"device": device, "limit": limit}).fetchall()

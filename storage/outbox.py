@@ -1,0 +1,315 @@
+"""The outbox: every message from its acceptance to its one honest end. All of its SQL is in queries/outbox.sql."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+
+from storage.database import Connection, Database, Row
+from storage.sql import queries
+
+#: States a message does not leave by itself any more (delivered may still become read).
+FINAL_STATES = frozenset({"sent", "delivered", "read", "failed", "expired", "cancelled"})
+
+_SQL = queries("outbox")
+
+
+@dataclass(frozen=True)
+class NewMessage:
+    """A validated message, ready to be accepted."""
+
+    device_id: int
+    recipient: str
+    kind: str
+    body: str
+    media_url: str = ""
+    media_name: str = ""
+    idempotency_key: str | None = None
+    priority: int = 0
+    not_before: datetime | None = None
+    expires_at: datetime | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """What the message says and to whom: the same key with another digest is another message."""
+        parts = (str(self.device_id), self.recipient, self.kind, self.body, self.media_url, self.media_name)
+        return hashlib.sha256("\x1f".join(parts).encode()).digest()
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The message is committed under ``id``; ``repeated`` says that its key was known already."""
+
+    id: int
+    repeated: bool = False
+
+
+@dataclass(frozen=True)
+class KeyConflict:
+    """The idempotency key belongs to message ``id``, which says something else."""
+
+    id: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A message that one owner may now send once, with the secret that will prove what became of it."""
+
+    message_id: int
+    attempt_id: int
+    attempt: int
+    device_id: int
+    recipient: str
+    kind: str
+    body: str
+    media_url: str
+    media_name: str
+    secret: bytes
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """An attempt whose owner died before it recorded an outcome."""
+
+    message_id: int
+    device_id: int
+    attempt_id: int
+    secret: bytes
+    external_id: str | None
+
+
+def accept(connection: Connection, messages: Sequence[NewMessage]) -> list[Accepted | KeyConflict]:
+    """Commit ``messages`` (in order) and say for each what came of it.
+
+    A key that is used twice, now or before, gives the first message's id, or a conflict when the contents differ.
+    """
+    first_with_key: dict[str, NewMessage] = {}
+    fresh: list[NewMessage] = []
+    for message in messages:
+        key = message.idempotency_key
+        if key is None or key not in first_with_key:
+            fresh.append(message)
+        if key is not None:
+            first_with_key.setdefault(key, message)
+    rows = connection.execute(
+        _SQL["accept"],
+        {
+            "device_ids": [message.device_id for message in fresh],
+            "recipients": [message.recipient for message in fresh],
+            "kinds": [message.kind for message in fresh],
+            "bodies": [message.body for message in fresh],
+            "media_urls": [message.media_url for message in fresh],
+            "media_names": [message.media_name for message in fresh],
+            "keys": [message.idempotency_key for message in fresh],
+            "digests": [message.digest for message in fresh],
+            "priorities": [message.priority for message in fresh],
+            "not_before": [message.not_before for message in fresh],
+            "expires_at": [message.expires_at for message in fresh],
+        },
+    ).fetchall()
+    keyless = iter(sorted(row["id"] for row in rows if row["idempotency_key"] is None))
+    inserted = {row["idempotency_key"]: row["id"] for row in rows if row["idempotency_key"] is not None}
+    known: dict[str, Row] = {}
+    if first_with_key:
+        found = connection.execute(_SQL["by_keys"], {"keys": list(first_with_key)})
+        known = {row["idempotency_key"]: row for row in found}
+    answers: list[Accepted | KeyConflict] = []
+    for message in messages:
+        key = message.idempotency_key
+        if key is None:
+            answers.append(Accepted(next(keyless)))
+        elif bytes(known[key]["content_digest"]) != message.digest:
+            answers.append(KeyConflict(known[key]["id"]))
+        else:
+            answers.append(Accepted(known[key]["id"], repeated=inserted.pop(key, None) is None))
+    return answers
+
+
+class Outbox:
+    """The outbox as a sender sees it. Each method is one committed transaction."""
+
+    def __init__(self, database: Database, owner: str) -> None:
+        self._database = database
+        self.owner = owner
+
+    def lanes_with_work(self, device_ids: Iterable[int]) -> list[int]:
+        """Return which of these devices have a message that may go now, and expire those that came too late."""
+        ids = list(device_ids)
+        with self._database.transaction() as connection:
+            connection.execute(_SQL["expire"], {"device_ids": ids})
+            return [row["id"] for row in connection.execute(_SQL["lanes_with_work"], {"device_ids": ids})]
+
+    def claim(self, device_id: int, secret: bytes) -> Claim | None:
+        """Take the head of a lane and mark it `sending`, with ``secret`` as the proof of this attempt.
+
+        Repeated with the same secret (the answer to the first was lost), it gives the same claim.
+        """
+        arguments = {"device_id": device_id, "owner": self.owner, "secret": secret}
+        with self._database.transaction() as connection:
+            try:
+                with connection.transaction():
+                    row = connection.execute(_SQL["claim"], arguments).fetchone()
+            except psycopg.errors.UniqueViolation:
+                row = connection.execute(_SQL["claimed_with"], {"secret": secret}).fetchone()
+        if row is None:
+            return None
+        return Claim(
+            message_id=row["id"],
+            attempt_id=row["attempt_id"],
+            attempt=row["attempts"],
+            device_id=device_id,
+            recipient=row["recipient"],
+            kind=row["kind"],
+            body=row["body"],
+            media_url=row["media_url"],
+            media_name=row["media_name"],
+            secret=secret,
+        )
+
+    def sent(self, claim: Claim, external_id: str | None, reason: str = "") -> None:
+        """Record that WhatsApp or the platform took the message, under its id there if it gave one.
+
+        Receipts that came before this was recorded are applied at once.
+        """
+        with self._database.transaction() as connection:
+            _settle(connection, claim.message_id, "sent", "sent", reason, external_id, ("sending", "in_doubt"))
+            if external_id is not None:
+                _apply_known_receipts(connection, claim.device_id, external_id)
+
+    def failed(self, message_id: int, code: str, reason: str) -> None:
+        """Record that the message was refused for good."""
+        self._settle_one(message_id, "failed", code, reason, None, ("sending", "in_doubt"))
+
+    def queued_again(self, message_id: int, code: str, reason: str) -> None:
+        """Record that the attempt certainly did not send the message; it is at the head of its lane again."""
+        self._settle_one(message_id, "queued", code, reason, None, ("sending", "in_doubt"))
+
+    def in_doubt(self, message_id: int, code: str, reason: str, external_id: str | None) -> None:
+        """Record that nobody can tell whether the message was sent."""
+        with self._database.transaction() as connection:
+            settled = _settle(connection, message_id, "in_doubt", code, reason, external_id, ("sending",))
+            if settled and external_id is not None:
+                row = connection.execute(_SQL["message"], {"message_id": message_id}).fetchone()
+                if row is not None:
+                    _apply_known_receipts(connection, row["device_id"], external_id)
+
+    def hold_lane(self, device_id: int, seconds: float, reason: str) -> None:
+        """Let a device's lane wait ``seconds``, so that its order stays while its account cannot send."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                _SQL["hold_lane"], {"device_id": device_id, "seconds": seconds, "reason": reason}
+            )
+
+    def orphans(self, device_ids: Iterable[int]) -> list[Orphan]:
+        """Return the attempts on these devices that another owner left without an outcome."""
+        arguments = {"device_ids": list(device_ids), "owner": self.owner}
+        with self._database.transaction() as connection:
+            rows = connection.execute(_SQL["orphans"], arguments).fetchall()
+        return [
+            Orphan(row["message_id"], row["device_id"], row["attempt_id"], bytes(row["secret"]), row["external_id"])
+            for row in rows
+        ]
+
+    def apply_receipts(self, device_id: int, receipts: Sequence[tuple[str, str]]) -> int:
+        """Apply (external id, stage) receipts, stage being sent, delivered or read; return how many moved."""
+        with self._database.transaction() as connection:
+            return _apply_receipts(connection, device_id, receipts)
+
+    def _settle_one(
+        self, message_id: int, state: str, code: str, reason: str, external_id: str | None, origin: tuple[str, ...]
+    ) -> None:
+        with self._database.transaction() as connection:
+            _settle(connection, message_id, state, code, reason, external_id, origin)
+
+
+def _settle(
+    connection: Connection,
+    message_id: int,
+    state: str,
+    code: str,
+    reason: str,
+    external_id: str | None,
+    origin: tuple[str, ...],
+) -> bool:
+    row = connection.execute(
+        _SQL["settle"],
+        {
+            "message_id": message_id,
+            "state": state,
+            "code": code,
+            "reason": reason,
+            "external_id": external_id,
+            "from_states": list(origin),
+        },
+    ).fetchone()
+    return row is not None
+
+
+def _apply_receipts(connection: Connection, device_id: int, receipts: Sequence[tuple[str, str]]) -> int:
+    arguments = {
+        "device_id": device_id,
+        "external_ids": [external_id for external_id, _ in receipts],
+        "stages": [stage for _, stage in receipts],
+    }
+    return len(connection.execute(_SQL["apply_receipts"], arguments).fetchall())
+
+
+def _apply_known_receipts(connection: Connection, device_id: int, external_id: str) -> None:
+    arguments = {"device_id": device_id, "external_id": external_id}
+    stages = [row["stage"] for row in connection.execute(queries("events")["receipts_of"], arguments)]
+    if stages:
+        _apply_receipts(connection, device_id, [(external_id, stage) for stage in stages])
+
+
+def cancel(connection: Connection, message_id: int) -> bool:
+    """Cancel a message that is still queued; say whether it was."""
+    return connection.execute(_SQL["cancel"], {"message_id": message_id}).fetchone() is not None
+
+
+def resolve(connection: Connection, message_id: int, *, sent: bool) -> bool:
+    """Settle an in-doubt message by the operator's word; say whether it was in doubt."""
+    state, reason = (
+        ("sent", "The operator says it was sent.")
+        if sent
+        else ("queued", "The operator says it was not sent; it is sent again.")
+    )
+    return _settle(connection, message_id, state, "resolved", reason, None, ("in_doubt",))
+
+
+def message(connection: Connection, message_id: int) -> Row | None:
+    """Return one message with its story and its attempts, or None."""
+    row = connection.execute(_SQL["message"], {"message_id": message_id}).fetchone()
+    if row is None:
+        return None
+    row["story"] = connection.execute(_SQL["story"], {"message_id": message_id}).fetchall()
+    row["attempts_made"] = connection.execute(_SQL["attempts"], {"message_id": message_id}).fetchall()
+    return row
+
+
+def list_messages(connection: Connection, *, device: str | None, state: str | None, limit: int) -> list[Row]:
+    """Return messages, newest first (in-doubt ones oldest first)."""
+    return connection.execute(_SQL["list"], {"device": device, "state": state, "limit": limit}).fetchall()
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """Return how many messages stand in each state."""
+    return {row["state"]: row["messages"] for row in connection.execute(_SQL["counts"])}
+
+
+def states(connection: Connection, message_ids: Sequence[int]) -> dict[int, Row]:
+    """Return the state, with its reason, of each of these messages."""
+    return {row["id"]: row for row in connection.execute(_SQL["states"], {"ids": list(message_ids)})}
+
+
+def cancel_lane(connection: Connection, device_id: int) -> None:
+    """Cancel everything a device has still to send."""
+    connection.execute(_SQL["cancel_lane"], {"device_id": device_id})
+
+
+def release_lane(connection: Connection, device_id: int) -> None:
+    """End a lane's wait."""
+    connection.execute(_SQL["release_lane"], {"device_id": device_id})

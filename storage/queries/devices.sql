@@ -1,0 +1,69 @@
+-- Add a device; the unique name makes a second one fail.
+-- name: add
+insert into device (name, platform, base_url, credentials, proxy, state, reason_code, reason)
+values (%(name)s, %(platform)s, %(base_url)s, %(credentials)s, %(proxy)s, %(state)s, %(code)s, %(reason)s)
+returning id;
+
+-- Every device that was not removed.
+-- name: all
+select * from device where removed_at is null order by id;
+
+-- One device by name.
+-- name: by_name
+select * from device where name = %(name)s and removed_at is null;
+
+-- One device by id.
+-- name: by_id
+select * from device where id = %(id)s and removed_at is null;
+
+-- The devices of these names (the router validates a batch with one look).
+-- name: by_names
+select * from device where name = any(%(names)s) and removed_at is null;
+
+-- A device's state, with the reason in words and code. state_since moves only when the state does.
+-- name: set_state
+update device
+set state = %(state)s, reason_code = %(code)s, reason = %(reason)s, next_attempt_at = %(next_attempt_at)s,
+    state_since = case when state = %(state)s then state_since else now() end,
+    last_online_at = case when %(state)s = 'online' then now() else last_online_at end,
+    pairing_qr = case when %(state)s = 'pairing' then pairing_qr end,
+    pairing_code = case when %(state)s = 'pairing' then pairing_code end
+where id = %(id)s;
+
+-- What to show while a pairing is open.
+-- name: set_pairing
+update device set pairing_qr = %(qr)s, pairing_code = coalesce(%(code)s, pairing_code) where id = %(id)s;
+
+-- Bind a device to the companion that the phone linked: one row, one statement, never guessed.
+-- name: bind
+update device set jid = %(jid)s, lid = %(lid)s where id = %(id)s;
+
+-- A logged-out device's companion is gone for good.
+-- name: unbind
+update device set jid = null, lid = null where id = %(id)s and jid = %(jid)s;
+
+-- What the operator wants of a device.
+-- name: set_desired_state
+update device set desired_state = %(desired_state)s where id = %(id)s;
+
+-- A platform device's state follows what the operator wants.
+-- name: set_platform_state
+update device
+set state = %(state)s, reason_code = %(code)s, reason = %(reason)s,
+    state_since = case when state = %(state)s then state_since else now() end
+where id = %(id)s;
+
+-- Remove a device; its messages keep their history.
+-- name: remove
+update device set removed_at = now(), credentials = null, proxy = null, jid = null, state = 'removed',
+    reason_code = 'removed', reason = 'Removed by the operator.'
+where id = %(id)s;
+
+-- Devices by state.
+-- name: counts
+select platform, state, count(*) as devices from device where removed_at is null group by platform, state;
+
+-- Messages waiting on each device.
+-- name: backlog
+select device_id, count(*) as waiting, min(created_at) as oldest
+from outbox where state in ('queued', 'sending', 'in_doubt') group by device_id;

@@ -1,0 +1,29 @@
+-- Record events; one that is known already is not recorded twice.
+-- name: record
+insert into event (device_id, kind, external_id, body)
+select %(device_id)s, kind, external_id, body
+from unnest(%(kinds)s::text[], %(external_ids)s::text[], %(bodies)s::jsonb[]) as e (kind, external_id, body)
+on conflict do nothing;
+
+-- Receipts that are known for a message, in case they came before its id was.
+-- name: receipts_of
+select distinct body ->> 'stage' as stage
+from event
+where device_id = %(device_id)s and kind = 'receipt'
+  and external_id = any(array[%(external_id)s || ':sent', %(external_id)s || ':delivered', %(external_id)s || ':read']);
+
+-- Events after an id, oldest first.
+-- name: after
+select e.id, e.at, d.name as device, e.kind, e.body
+from event e join device d on d.id = e.device_id
+where e.id > %(after)s and (%(device)s::text is null or d.name = %(device)s)
+order by e.id limit %(limit)s;
+
+-- The newest events, oldest of them first.
+-- name: latest
+select * from (
+    select e.id, e.at, d.name as device, e.kind, e.body
+    from event e join device d on d.id = e.device_id
+    where (%(device)s::text is null or d.name = %(device)s)
+    order by e.id desc limit %(limit)s
+) as newest order by id;

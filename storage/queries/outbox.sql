@@ -1,0 +1,200 @@
+-- Accept messages: a key that is known answers with the first message's id and its digest instead of a new row.
+-- name: accept
+with wanted as (
+    select *
+    from unnest(
+        %(device_ids)s::bigint[], %(recipients)s::text[], %(kinds)s::text[], %(bodies)s::text[],
+        %(media_urls)s::text[], %(media_names)s::text[], %(keys)s::text[], %(digests)s::bytea[],
+        %(priorities)s::smallint[], %(not_before)s::timestamptz[], %(expires_at)s::timestamptz[]
+    ) with ordinality as w (device_id, recipient, kind, body, media_url, media_name, idempotency_key,
+                            content_digest, priority, not_before, expires_at, position)
+), inserted as (
+    insert into outbox (device_id, recipient, kind, body, media_url, media_name, idempotency_key,
+                        content_digest, priority, not_before, expires_at)
+    select device_id, recipient, kind, body, media_url, media_name, idempotency_key,
+           content_digest, priority, coalesce(not_before, now()), expires_at
+    from wanted
+    order by position
+    on conflict (idempotency_key) where idempotency_key is not null do nothing
+    returning id, idempotency_key
+), story as (
+    insert into transition (message_id, state, reason_code, reason)
+    select id, 'queued', 'accepted', 'Accepted by the router.' from inserted
+)
+select id, idempotency_key from inserted;
+
+-- The messages that already hold these keys.
+-- name: by_keys
+select idempotency_key, id, content_digest from outbox where idempotency_key = any(%(keys)s);
+
+-- Which of these lanes have a message that may go now (one index probe a lane, whatever the backlog).
+-- name: lanes_with_work
+select d.id
+from unnest(%(device_ids)s::bigint[]) as wanted (id)
+join device d on d.id = wanted.id
+where d.desired_state = 'running'
+  and (d.held_until is null or d.held_until <= now())
+  and exists (
+      select 1 from outbox o
+      where o.device_id = d.id and o.state = 'queued' and o.not_before <= now()
+  );
+
+-- Take the head of one lane: highest priority, then oldest. It is `sending` before the outside world is touched.
+-- name: claim
+with head as (
+    select o.id
+    from outbox o
+    where o.device_id = %(device_id)s and o.state = 'queued' and o.not_before <= now()
+      and (o.expires_at is null or o.expires_at > now())
+    order by o.priority desc, o.id
+    limit 1
+    for update skip locked
+), moved as (
+    update outbox o
+    set state = 'sending', attempts = o.attempts + 1, reason_code = '', reason = '', updated_at = now()
+    from head
+    where o.id = head.id and o.state = 'queued'
+    returning o.*
+), tried as (
+    insert into attempt (message_id, number, owner, secret)
+    select id, attempts, %(owner)s, %(secret)s from moved
+    returning id, message_id
+), story as (
+    insert into transition (message_id, state, reason_code, reason)
+    select id, 'sending', 'attempt', 'Attempt ' || attempts || '.' from moved
+)
+select moved.*, tried.id as attempt_id from moved join tried on tried.message_id = moved.id;
+
+-- The claim that was made with this secret.
+-- name: claimed_with
+select o.*, a.id as attempt_id
+from attempt a join outbox o on o.id = a.message_id
+where a.secret = %(secret)s and a.ended_at is null;
+
+-- Messages whose time ran out before they were sent.
+-- name: expire
+with late as (
+    update outbox
+    set state = 'expired', reason_code = 'expired', reason = 'Its time ran out before it could be sent.',
+        updated_at = now()
+    where device_id = any(%(device_ids)s) and state = 'queued' and expires_at <= now()
+    returning id
+)
+insert into transition (message_id, state, reason_code, reason)
+select id, 'expired', 'expired', 'Its time ran out before it could be sent.' from late;
+
+-- Move one message from `sending` (or `in_doubt`) to what became of it, and close its attempt.
+-- name: settle
+with moved as (
+    update outbox
+    set state = %(state)s, reason_code = %(code)s, reason = %(reason)s, updated_at = now(),
+        external_id = coalesce(%(external_id)s, external_id)
+    where id = %(message_id)s and state = any(%(from_states)s::text[])
+    returning id
+), closed as (
+    update attempt
+    set ended_at = now(), outcome = %(state)s, reason = %(reason)s
+    where message_id in (select id from moved) and ended_at is null
+), story as (
+    insert into transition (message_id, state, reason_code, reason)
+    select id, %(state)s, %(code)s, %(reason)s from moved
+)
+select id from moved;
+
+-- Let a lane wait: its account is throttled or disconnected, and the order of its messages must stay.
+-- name: hold_lane
+update device set held_until = now() + make_interval(secs => %(seconds)s), held_reason = %(reason)s
+where id = %(device_id)s;
+
+-- End a lane's wait.
+-- name: release_lane
+update device set held_until = null, held_reason = '' where id = %(device_id)s and held_until is not null;
+
+-- Attempts under way whose owner is gone: what became of them must be found out.
+-- name: orphans
+select o.id as message_id, o.device_id, o.kind, o.recipient, o.external_id, a.id as attempt_id, a.secret, a.owner
+from outbox o
+join attempt a on a.message_id = o.id and a.ended_at is null
+where o.state = 'sending' and o.device_id = any(%(device_ids)s) and a.owner <> %(owner)s
+order by o.id;
+
+-- Apply receipts: sent -> delivered -> read; an in-doubt message that got a receipt was sent.
+-- A later stage never goes back to an earlier one.
+-- name: apply_receipts
+with arrived as (
+    select distinct on (external_id) external_id, stage
+    from unnest(%(external_ids)s::text[], %(stages)s::text[]) as r (external_id, stage)
+    order by external_id, array_position(array['sent', 'delivered', 'read'], stage) desc
+), moved as (
+    update outbox o
+    set state = arrived.stage, reason_code = 'receipt',
+        reason = case when o.state = 'in_doubt' then 'Settled by a receipt.' else '' end, updated_at = now()
+    from arrived
+    where o.device_id = %(device_id)s and o.external_id = arrived.external_id
+      and (
+          o.state = 'in_doubt'
+          or coalesce(array_position(array['sent', 'delivered', 'read'], o.state), 9)
+             < array_position(array['sent', 'delivered', 'read'], arrived.stage)
+      )
+    returning o.id, o.state, o.reason
+), story as (
+    insert into transition (message_id, state, reason_code, reason)
+    select id, state, 'receipt', reason from moved
+)
+select id, state from moved;
+
+-- Cancel a message that has not been touched yet.
+-- name: cancel
+with moved as (
+    update outbox set state = 'cancelled', reason_code = 'cancelled', reason = 'Cancelled by the operator.',
+        updated_at = now()
+    where id = %(message_id)s and state = 'queued'
+    returning id
+), story as (
+    insert into transition (message_id, state, reason_code, reason)
+    select id, 'cancelled', 'cancelled', 'Cancelled by the operator.' from moved
+)
+select id from moved;
+
+-- Cancel what a removed device had still to send.
+-- name: cancel_lane
+with moved as (
+    update outbox set state = 'cancelled', reason_code = 'device_removed', reason = 'Its device was removed.',
+        updated_at = now()
+    where device_id = %(device_id)s and state = 'queued'
+    returning id
+)
+insert into transition (message_id, state, reason_code, reason)
+select id, 'cancelled', 'device_removed', 'Its device was removed.' from moved;
+
+-- One message with its device.
+-- name: message
+select o.*, d.name as device, d.platform
+from outbox o join device d on d.id = o.device_id
+where o.id = %(message_id)s;
+
+-- The story of one message.
+-- name: story
+select at, state, reason_code, reason from transition where message_id = %(message_id)s order by id;
+
+-- The attempts of one message.
+-- name: attempts
+select number, started_at, ended_at, outcome, reason from attempt where message_id = %(message_id)s order by id;
+
+-- Messages, newest first; in-doubt ones oldest first, since those wait for an answer.
+-- name: list
+select o.id, d.name as device, d.platform, o.recipient, o.kind, o.body, o.state, o.reason_code, o.reason,
+       o.attempts, o.external_id, o.idempotency_key, o.created_at, o.updated_at
+from outbox o join device d on d.id = o.device_id
+where (%(device)s::text is null or d.name = %(device)s)
+  and (%(state)s::text is null or o.state = %(state)s)
+order by case when %(state)s::text = 'in_doubt' then o.id end, o.id desc
+limit %(limit)s;
+
+-- How many messages stand in each state.
+-- name: counts
+select state, count(*) as messages from outbox group by state;
+
+-- The states of the messages with these ids.
+-- name: states
+select id, state, reason_code, reason from outbox where id = any(%(ids)s);

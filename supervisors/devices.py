@@ -1,0 +1,236 @@
+"""DeviceSupervisor: the parent of one shard's devices. It restarts a device by reloading its WhatsApp session.
+
+What to do about a trouble comes from ``policy.py``; this module applies it: it keeps each device's back-off, sets the
+timers, starts a failed device actor again, and looks at the lanes every second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from actors.whatsapp.device import Decision, DeviceMessage, Pair, Pause, Refresh, Unlink, WhatsAppDevice, Work
+from config.logging import logger
+from storage import devices
+from storage.devices import Device
+from storage.outbox import Outbox
+from supervisors.policy import CAN_HEAL, POLICIES, Action, Backoff, RestartIntensity, Trouble, delay_before
+
+if TYPE_CHECKING:
+    from actors.whatsapp.services import Services
+
+#: More refreshes of one device than this in ten minutes are no longer ordinary: it slows down to the longest back-off.
+_INTENSITY_LIMIT = 12
+_INTENSITY_WINDOW = 600.0
+#: How long logging a removed device out may take, in seconds.
+_REMOVAL_SECONDS = 15.0
+#: States a restarted process leaves as they are: only the operator, a phone or a time ends them.
+_STAYS = frozenset({"needs_pairing", "logged_out"})
+
+
+@dataclass
+class Supervised:
+    """One device and what its supervisor remembers of it."""
+
+    actor: WhatsAppDevice
+    task: asyncio.Task[None]
+    trouble: Trouble = field(default_factory=Trouble)
+    intensity: RestartIntensity = field(default_factory=lambda: RestartIntensity(_INTENSITY_LIMIT, _INTENSITY_WINDOW))
+    pending: asyncio.TimerHandle | None = None
+    lives: int = 1
+
+
+class DeviceSupervisor:
+    """Hosts devices, decides about their troubles, and restarts what fails."""
+
+    def __init__(self, services: Services, *, restarted: bool) -> None:
+        self._services = services
+        self._restarted = restarted
+        settings = services.settings
+        self._backoff = Backoff(settings.backoff_first_seconds, settings.backoff_longest_seconds)
+        self._supervised: dict[int, Supervised] = {}
+        self._leaving = False
+        self._removals: dict[int, asyncio.Task[None]] = {}
+        self._lanes = Outbox(services.database, services.owner)
+
+    # --- what devices ask of their supervisor ------------------------------------------------------------
+
+    def decide(self, device_id: int, cause_code: str, detail: str = "", ban_seconds: float | None = None) -> Decision:
+        """Look a trouble up in the policy and set the timer that it calls for."""
+        supervised = self._supervised[device_id]
+        policy = POLICIES[cause_code]
+        words = f"{policy.words} ({detail})" if detail else policy.words
+        if policy.action is Action.PROBE:
+            return Decision(policy.state, words, None, wait_for_library=True, probe=True)
+        if policy.action is Action.WAIT_FOR_LIBRARY:
+            return Decision(policy.state, words, self._services.settings.reconnect_seconds, wait_for_library=True)
+        self.forget(device_id)
+        if policy.action in {Action.STOP, Action.NONE}:
+            return Decision(policy.state, words, None)
+        now = time.monotonic()
+        attempt = supervised.trouble.next_attempt(now, self._services.settings.stable_seconds)
+        seconds = delay_before(policy, supervised.trouble, attempt, self._backoff, ban_seconds)
+        if policy.action is Action.REFRESH and supervised.intensity.exceeded(now):
+            seconds = max(seconds, self._backoff.longest)
+            words += " It happens too often: slowed down."
+        self._refresh_in(supervised, seconds, Refresh(cause_code, words, attempt))
+        return Decision(policy.state, words, seconds)
+
+    def came_online(self, device_id: int) -> None:
+        """Note that a device is online."""
+        self.forget(device_id)
+        self._supervised[device_id].trouble.came_online(time.monotonic())
+
+    def forget(self, device_id: int) -> None:
+        """Call off the refresh that is pending for a device."""
+        supervised = self._supervised.get(device_id)
+        if supervised is not None and supervised.pending is not None:
+            supervised.pending.cancel()
+            supervised.pending = None
+
+    def refresh_is_pending(self, device_id: int) -> bool:
+        """Return whether a refresh is on its way to the device."""
+        supervised = self._supervised[device_id]
+        return supervised.pending is not None
+
+    # --- what the shard asks of the supervisor -----------------------------------------------------------
+
+    async def host(self, device_ids: Iterable[int]) -> None:
+        """Host exactly these devices: start new ones, let go of the others."""
+        wanted = set(device_ids)
+        for device_id in set(self._supervised) - set(self._removals) - wanted:
+            await self._let_go(device_id)
+        fresh = sorted(wanted - set(self._supervised))
+        rows = await self._services.store(devices.all_devices) if fresh else []
+        for row in rows:
+            if row.id in fresh and row.id not in self._supervised:
+                self._start(row)
+
+    def hosted(self) -> tuple[int, ...]:
+        """Return the devices that are hosted here."""
+        return tuple(sorted(self._supervised))
+
+    def tell(self, device_id: int, command: str, number: str | None, request: str) -> None:
+        """Hand an operator's command to its device."""
+        supervised = self._supervised.get(device_id)
+        if supervised is None:
+            logger().warning("A command for a device that is not here", device_id=device_id, command=command)
+            return
+        if command == "remove":
+            self._removals.setdefault(device_id, asyncio.ensure_future(self._remove(device_id, supervised)))
+            return
+        message = _message_of(command, number, request)
+        if command in {"refresh", "resume"}:
+            self.forget(device_id)
+            supervised.trouble.attempts = 0
+        supervised.actor.tell(message)
+
+    def work_waits(self, device_ids: Iterable[int]) -> None:
+        """Note a hint that there is work for these devices."""
+        for device_id in device_ids:
+            supervised = self._supervised.get(device_id)
+            if supervised is not None:
+                supervised.actor.tell(Work())
+
+    async def run(self) -> None:
+        """Look at the lanes every second, hint or no hint, until the shard leaves."""
+        while not self._leaving:
+            ids = [device_id for device_id, each in self._supervised.items() if each.actor.state in CAN_HEAL]
+            if ids:
+                self.work_waits(await self._services.run(lambda ids=ids: self._lanes.lanes_with_work(ids)))
+            await asyncio.sleep(self._services.settings.poll_seconds)
+
+    async def leave(self) -> None:
+        """Drain and close every device."""
+        self._leaving = True
+        await asyncio.gather(*(self._let_go(device_id) for device_id in list(self._supervised)))
+
+    # --- starting and restarting device actors -----------------------------------------------------------
+
+    def _start(self, row: Device, lives: int = 1, earlier: Supervised | None = None) -> None:
+        actor = WhatsAppDevice(self._services, self, row, f"{self._services.owner}/{row.id}.{lives}")
+        task = asyncio.ensure_future(actor.run())
+        supervised = Supervised(actor, task, lives=lives)
+        if earlier is not None:
+            supervised.trouble, supervised.intensity = earlier.trouble, earlier.intensity
+        self._supervised[row.id] = supervised
+        task.add_done_callback(lambda ended: self._ended(row.id, ended))
+        if earlier is None:
+            self._first_order(row, supervised)
+
+    def _first_order(self, row: Device, supervised: Supervised) -> None:
+        """Tell a device what to do in a process that has just started."""
+        if row.desired_state == "paused":
+            supervised.actor.tell(Pause())
+        elif row.state in _STAYS and row.jid is None:
+            return
+        elif row.state in {"banned", "conflict"} and row.next_attempt_at is not None:
+            seconds = max(0.0, (row.next_attempt_at - datetime.now(UTC)).total_seconds())
+            self._refresh_in(supervised, seconds, Refresh(row.reason_code, row.reason, 1))
+        elif self._restarted:
+            supervised.actor.tell(Refresh("shard_died", POLICIES["shard_died"].words, 1))
+        else:
+            supervised.actor.tell(Refresh("start", "The fleet starts.", 1))
+
+    def _refresh_in(self, supervised: Supervised, seconds: float, order: Refresh) -> None:
+        def due() -> None:
+            supervised.pending = None
+            supervised.actor.tell(order)
+
+        supervised.pending = asyncio.get_running_loop().call_later(seconds, due)
+
+    def _ended(self, device_id: int, task: asyncio.Task[None]) -> None:
+        """Start a device actor again after it failed; its neighbours notice nothing."""
+        supervised = self._supervised.get(device_id)
+        if task.cancelled() or self._leaving or supervised is None or supervised.task is not task:
+            return
+        logger().error(
+            "A device actor failed; it is restarted", device=supervised.actor.name, exc_info=task.exception()
+        )
+        asyncio.ensure_future(self._restart(device_id, supervised))  # noqa: RUF006 - it ends by itself
+
+    async def _restart(self, device_id: int, failed: Supervised) -> None:
+        self.forget(device_id)
+        await failed.actor.leave(self._services.settings.drain_seconds)
+        row = await self._services.store(devices.by_id, device_id)
+        if row is None or self._leaving:
+            self._supervised.pop(device_id, None)
+            return
+        self._start(row, failed.lives + 1, failed)
+        self.decide(device_id, "crashed")
+
+    async def _remove(self, device_id: int, supervised: Supervised) -> None:
+        """Log a removed device out at the server, then let it go."""
+        supervised.actor.tell(Unlink())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REMOVAL_SECONDS):
+                while supervised.actor.state != "removed":
+                    await asyncio.sleep(0.1)
+        await self._let_go(device_id)
+        self._removals.pop(device_id, None)
+
+    async def _let_go(self, device_id: int) -> None:
+        self.forget(device_id)
+        supervised = self._supervised.pop(device_id, None)
+        if supervised is None:
+            return
+        await supervised.actor.leave(self._services.settings.drain_seconds)
+        supervised.task.cancel()
+
+
+def _message_of(command: str, number: str | None, request: str) -> DeviceMessage:
+    match command:
+        case "refresh":
+            return Refresh("operator", "The operator asked for it.", 1, request)
+        case "resume":
+            return Refresh("resumed", "The operator resumed it.", 1, request)
+        case "pause":
+            return Pause()
+        case "pair":
+            return Pair(number, request)
+    raise ValueError(f"unknown device command {command!r}")
