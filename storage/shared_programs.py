@@ -1,4 +1,4 @@
-"""A copy of PostgreSQL's programs for the server's account, made only when it cannot run them where they are."""
+"""A copy of PostgreSQL's programs for the server's account, made when it cannot run them where they are."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from config.errors import StorageUnavailable
 from storage.locate_postgres import WHEEL, Programs
 from storage.postgres_process import Account, spawn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Where root keeps copies for everybody, one directory a build.
 SHARED_PROGRAMS = Path("/var/lib/salamander")
@@ -31,6 +34,7 @@ def programs_for(programs: Programs, account: Account | None, shared: Path = SHA
 
     Raises:
         StorageUnavailable: the account cannot run them and they cannot be copied.
+
     """
     if account is None or _runs(programs, account):
         return programs
@@ -41,16 +45,20 @@ def programs_for(programs: Programs, account: Account | None, shared: Path = SHA
     # The programs find their libraries relative to themselves, so both are copied with their relative places.
     sources = [install, package.with_name(f"{WHEEL}.libs")]
     try:
-        copy = _shared_copy([source for source in sources if source.exists()], package.parent, programs, shared)
+        copy = _shared_copy(
+            [source for source in sources if source.exists()], package.parent, programs, shared
+        )
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageUnavailable(
                 f"The disk that holds {shared} is full.", "Free 50 MB, then start again."
             ) from error
-        raise _not_runnable(programs, account, f"they cannot be copied to {shared} ({error.strerror})") from error
+        raise _not_runnable(
+            programs, account, f"they cannot be copied to {shared} ({error.strerror})"
+        ) from error
     copied = Programs(copy / programs.directory.relative_to(package.parent), programs.version)
     if not _runs(copied, account):
-        raise _not_runnable(programs, account, f"nor their copy in {copy}")
+        raise _not_runnable(programs, account, f"their copy in {copy} does not run either")
     return copied
 
 
@@ -88,7 +96,7 @@ def _runs(programs: Programs, account: Account) -> bool:
 
 
 def _shared_copy(sources: list[Path], base: Path, programs: Programs, shared: Path) -> Path:
-    """Return a complete copy of ``sources``, named by their content so that builds never overwrite each other."""
+    """Return a complete copy of ``sources``, named by its content: builds never overwrite each other."""
     manifest = _manifest(sources, base)
     digest = hashlib.sha256("\n".join(manifest).encode("utf-8", "surrogateescape")).hexdigest()
     target = shared / f"postgresql-{programs.version}-{digest[:12]}"

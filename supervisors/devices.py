@@ -40,7 +40,9 @@ class Supervised:
     actor: WhatsAppDevice
     task: asyncio.Task[None]
     trouble: Trouble = field(default_factory=Trouble)
-    intensity: RestartIntensity = field(default_factory=lambda: RestartIntensity(_INTENSITY_LIMIT, _INTENSITY_WINDOW))
+    intensity: RestartIntensity = field(
+        default_factory=lambda: RestartIntensity(_INTENSITY_LIMIT, _INTENSITY_WINDOW)
+    )
     pending: asyncio.TimerHandle | None = None
     lives: int = 1
 
@@ -60,7 +62,9 @@ class DeviceSupervisor:
 
     # --- what devices ask of their supervisor ------------------------------------------------------------
 
-    def decide(self, device_id: int, cause_code: str, detail: str = "", ban_seconds: float | None = None) -> Decision:
+    def decide(
+        self, device_id: int, cause_code: str, detail: str = "", ban_seconds: float | None = None
+    ) -> Decision:
         """Look a trouble up in the policy and set the timer that it calls for."""
         supervised = self._supervised[device_id]
         policy = POLICIES[cause_code]
@@ -68,7 +72,9 @@ class DeviceSupervisor:
         if policy.action is Action.PROBE:
             return Decision(policy.state, words, None, wait_for_library=True, probe=True)
         if policy.action is Action.WAIT_FOR_LIBRARY:
-            return Decision(policy.state, words, self._services.settings.reconnect_seconds, wait_for_library=True)
+            return Decision(
+                policy.state, words, self._services.settings.reconnect_seconds, wait_for_library=True
+            )
         self.forget(device_id)
         if policy.action in {Action.STOP, Action.NONE}:
             return Decision(policy.state, words, None)

@@ -48,7 +48,9 @@ _WAIT_ADVICE = "Nothing; it heals by itself."
 POLICIES: dict[str, Policy] = {
     "connected": Policy("online", "Connected.", Action.NONE),
     "disconnected": Policy("reconnecting", "The connection was lost.", Action.WAIT_FOR_LIBRARY, _WAIT_ADVICE),
-    "stream_error": Policy("reconnecting", "The server ended the stream.", Action.WAIT_FOR_LIBRARY, _WAIT_ADVICE),
+    "stream_error": Policy(
+        "reconnecting", "The server ended the stream.", Action.WAIT_FOR_LIBRARY, _WAIT_ADVICE
+    ),
     "keepalive_timeout": Policy(
         "reconnecting", "The server no longer answers on this connection.", Action.PROBE, _WAIT_ADVICE
     ),
@@ -59,15 +61,26 @@ POLICIES: dict[str, Policy] = {
         "refreshing", "The library did not reconnect in time.", Action.REFRESH, _WAIT_ADVICE
     ),
     "connect_refused": Policy(
-        "refreshing", "WhatsApp could not be reached.", Action.REFRESH, "Check the network, and the proxy if one is set."
+        "refreshing",
+        "WhatsApp could not be reached.",
+        Action.REFRESH,
+        "Check the network, and the proxy if one is set.",
     ),
     "connect_timeout": Policy(
-        "refreshing", "WhatsApp did not answer in time.", Action.REFRESH, "Check the network, and the proxy if one is set."
+        "refreshing",
+        "WhatsApp did not answer in time.",
+        Action.REFRESH,
+        "Check the network, and the proxy if one is set.",
     ),
     "proxy_error": Policy(
-        "refreshing", "The device's proxy refused the connection.", Action.REFRESH, "Check the proxy of this device."
+        "refreshing",
+        "The device's proxy refused the connection.",
+        Action.REFRESH,
+        "Check the proxy of this device.",
     ),
-    "server_error": Policy("refreshing", "WhatsApp's server reports a fault of its own.", Action.REFRESH, _WAIT_ADVICE),
+    "server_error": Policy(
+        "refreshing", "WhatsApp's server reports a fault of its own.", Action.REFRESH, _WAIT_ADVICE
+    ),
     "store_unavailable": Policy(
         "refreshing", "The session store (PostgreSQL) cannot be reached.", Action.REFRESH, "Check PostgreSQL."
     ),
@@ -114,7 +127,10 @@ POLICIES: dict[str, Policy] = {
     ),
     "paused": Policy("paused", "Paused by the operator.", Action.STOP, "run.py device resume NAME"),
     "pairing_ended": Policy(
-        "needs_pairing", "The pairing ended before a phone was linked.", Action.STOP, "Try again: run.py device pair NAME"
+        "needs_pairing",
+        "The pairing ended before a phone was linked.",
+        Action.STOP,
+        "Try again: run.py device pair NAME",
     ),
 }
 
@@ -189,7 +205,9 @@ class Trouble:
         return self.attempts
 
 
-def delay_before(policy: Policy, trouble: Trouble, attempt: int, backoff: Backoff, ban_seconds: float | None) -> float:
+def delay_before(
+    policy: Policy, trouble: Trouble, attempt: int, backoff: Backoff, ban_seconds: float | None
+) -> float:
     """Return how many seconds pass before the action of ``policy`` is carried out."""
     chance = random.random()  # noqa: S311 - jitter is no secret
     if policy.action is Action.HOLD:

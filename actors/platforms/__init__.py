@@ -1,21 +1,24 @@
 """Platforms: WhatsApp senders reached over HTTP, each described by one pure contract module in this package.
 
-A module that binds ``CONTRACT`` is a platform, named after its file: adding one is adding a file (and its test).
+A module that binds ``CONTRACT`` is a platform, named after its file: adding one means one file and its test.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from actors.platforms.contract import PlatformContract
 from config.errors import NotFound
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 #: Modules of this package that are no platform; they are not imported just to find that out.
-_MACHINERY = frozenset({"actor", "checks", "contract", "outcomes", "replies", "transport"})
+_MACHINERY = frozenset({"actor", "checks", "connections", "contract", "outcomes", "replies", "transport"})
 
 
 @cache

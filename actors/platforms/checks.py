@@ -1,14 +1,17 @@
-"""What is checked before anything is stored or sent: an account when it is added, a message when it is accepted."""
+"""What is checked beforehand: an account when it is added, a message when it is accepted."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from actors.platforms.contract import Account, PlatformContract, PlatformMessage, host_is_allowed
 from config.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: A recipient: E.164 digits, so neither a list separator nor anything else can name a second one.
 _NUMBER = re.compile(r"[1-9][0-9]{6,14}")
@@ -18,10 +21,10 @@ _REFERENCE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 #: What may travel in a header, a query and a form alike.
 _CREDENTIAL = re.compile(r"[\x21-\x7e]{1,1000}")
 _LONGEST_URL = 2048
-#: Suffixes that name a media type for certain; any other (``.php``, none) says nothing about the file behind it.
-_TELLING_SUFFIXES = frozenset(
-    "jpg jpeg png gif webp bmp tif tiff heic svg mp3 ogg oga opus mpga wav m4a aac amr flac mp4 m4v mov avi mkv webm 3gp "
-    "mpeg mpg pdf doc docx odt csv ppt pptx xls xlsx txt rtf zip rar 7z apk exe html htm".split()
+#: Suffixes that name a media type for certain; any other (``.php``, none) tells nothing about the file.
+_TELLING_SUFFIXES = (
+    "jpg jpeg png gif webp bmp tif tiff heic svg mp3 ogg oga opus mpga wav m4a aac amr flac mp4 m4v mov avi "
+    "mkv webm 3gp mpeg mpg pdf doc docx odt csv ppt pptx xls xlsx txt rtf zip rar 7z apk exe html htm"
 )
 
 
@@ -50,7 +53,7 @@ def check_account(
         contract: the platform.
         base_url: the API's address; empty: the platform's default.
         credentials: the values of the contract's credential fields.
-        loopback_allowed: the simulator runs, so addresses of this machine (and only they, over plain HTTP) are fine.
+        loopback_allowed: the simulator runs, so addresses of this machine are fine, by plain HTTP too.
 
     Raises:
         AccountNotUsable: with a sentence that names the field but never a credential's value.
@@ -86,7 +89,7 @@ def _usable_base_url(contract: PlatformContract, base_url: str | None, *, loopba
     if not given:
         raise AccountNotUsable(
             f"{contract.title} needs a base URL: its address differs by account.",
-            f"Give one whose host is {' or '.join(contract.allowed_hosts)}, as the provider's dashboard shows it.",
+            f"Give one whose host is {' or '.join(contract.allowed_hosts)}, as its dashboard shows it.",
         )
     try:
         parts = urlsplit(given)
@@ -105,7 +108,7 @@ def _usable_base_url(contract: PlatformContract, base_url: str | None, *, loopba
         if not loopback_allowed:
             raise AccountNotUsable(
                 f"The base URL of {contract.title} points at this machine.",
-                "Only the simulator's stand-ins live here: start with --simulator, or give the provider's address.",
+                "Only the simulator's stand-ins live here: start with --simulator, or give its real address.",
             )
         if parts.scheme not in {"http", "https"}:
             raise AccountNotUsable("A base URL starts with https://.")
@@ -204,7 +207,7 @@ def _check_media(contract: PlatformContract, message: PlatformMessage) -> None:
     taken = contract.limits.media_suffixes.get(message.kind)
     _, dot, suffix = parts.path.rpartition("/")[2].rpartition(".")
     suffix = suffix.lower() if dot else ""
-    if taken is not None and suffix in _TELLING_SUFFIXES and suffix not in taken:
+    if taken is not None and suffix in _TELLING_SUFFIXES.split() and suffix not in taken:
         raise MessageNotUsable(
             f"{contract.title} takes no .{suffix} as {message.kind}.",
             f"It takes {', '.join(sorted(taken))}.",

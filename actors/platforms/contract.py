@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote, quote_plus, urlencode, urlsplit
 
-from actors.platforms.outcomes import AccountCheck, Outcome
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from actors.platforms.outcomes import AccountCheck, Outcome
 
 #: Every kind of message there is; a platform's ``Limits.kinds`` names those it takes.
 KINDS = ("text", "image", "document", "video", "audio")
@@ -24,7 +26,7 @@ class PlatformMessage:
 
     Attributes:
         reference: our own name for it, unique among everything that ever goes through the account
-            (so that a provider that keeps references can be asked about it); letters, digits, ``-`` and ``_``.
+            (so that a provider that keeps references can be asked about it); letters, digits, ``-``, ``_``.
         to: the recipient as E.164 digits without ``+``, or a group's id when ``to_group``.
         kind: one of ``KINDS``.
         body: the text, or the caption of media.
@@ -132,8 +134,8 @@ class PlatformContract(ABC):
         credential_fields: what an account needs.
         default_base_url: the API's address, or None when it differs by account.
         base_path: the path that the API's own base URLs end with ("" or "/api").
-        allowed_hosts: the hosts a base URL may name; ``*.example.com`` stands for one label more, ``*`` for any
-            host (software that customers run themselves).
+        allowed_hosts: the hosts a base URL may name; ``*.example.com`` stands for one label more, ``*`` for
+            any host (software that customers run themselves).
         timeouts: how long it gets.
     """
 
@@ -166,8 +168,8 @@ class PlatformContract(ABC):
         """Return what became of the send called ``reference``.
 
         Returns:
-            ``Accepted`` or ``Rejected`` settle it; None: the provider knows nothing of it (which proves nothing
-            while its report may still lag behind); ``Unknown``: the look-up itself failed.
+            ``Accepted`` or ``Rejected`` settle it; None: the provider knows nothing of it (no proof while its
+            report may lag behind); ``Unknown``: the look-up itself failed.
         """
         del status, headers, body, reference
         return None
@@ -195,7 +197,7 @@ class PlatformContract(ABC):
     ) -> Request:
         """Return a request under the account's base URL, its secrets named so that they can be struck out."""
         body = None if form is None else urlencode(form).encode("ascii")
-        # Identity keeps a reply's size what it says it is; a provider gains nothing from compressing 200 bytes.
+        # Uncompressed, a reply is as large as it says; nobody gains from compressing 200 bytes.
         every = {"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})}
         if form is not None:
             every["Content-Type"] = "application/x-www-form-urlencoded"

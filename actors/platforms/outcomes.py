@@ -1,7 +1,7 @@
 """What became of a send through a platform: four answers, none of them a guess.
 
-The rule behind them: a message counts as taken only when the provider said so in its documented words, and as
-not taken only when that is proved or said. Everything in between is ``Unknown`` and is never sent again by itself.
+The rule behind them: a message counts as taken only when the provider said so in its documented words, and
+as not taken only when that is proved or said. All between is ``Unknown`` and is never sent again by itself.
 """
 
 from __future__ import annotations

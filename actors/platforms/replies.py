@@ -1,13 +1,15 @@
-"""How replies are read, the same for every platform: bytes to JSON, text made safe, and what a bare HTTP status proves."""
+"""How replies of every platform are read: bytes to JSON, text made safe, what a bare HTTP status proves."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.platforms.outcomes import Outcome, Rejected, Retryable, Scope, Unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: The wait after a throttle that names none, in seconds.
 THROTTLE_SECONDS = 30.0
@@ -62,7 +64,7 @@ def header(headers: Mapping[str, str], name: str) -> str:
 def retry_after(headers: Mapping[str, str], default: float = THROTTLE_SECONDS) -> float:
     """Return the wait that ``Retry-After`` asks for, in seconds.
 
-    A date is measured against the reply's own ``Date``, so that clocks which disagree cannot stretch the wait.
+    A date is measured against the reply's own ``Date``, so that clocks which disagree change nothing.
     """
     asked = header(headers, "Retry-After").strip()
     if asked.isascii() and asked.isdigit() and len(asked) < 10:

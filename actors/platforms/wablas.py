@@ -1,14 +1,13 @@
 """Wablas: form-encoded API v1, one request a message, settled by ``ref_id`` when a reply is lost.
 
-Facts: https://www.wablas.com/documentation/api (2025-07-27). Version 1 is used because each of its fields, ``ref_id``
-of media included, is documented, and because every account has it. What the documentation does not say (failure
+Facts: https://www.wablas.com/documentation/api (2025-07-27). Version 1 is used because each of its fields is
+documented, ``ref_id`` of media included, and every account has it. What the documentation leaves out (failure
 texts, HTTP codes) was seen in public clients' code and logs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.platforms.contract import (
     KINDS,
@@ -39,7 +38,10 @@ from actors.platforms.replies import (
     text_of,
 )
 
-#: What a failure's text contains when the credential is wrong. A good token on the wrong server says the same.
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+#: What a failure's text contains when the credential is wrong, or right but of another server.
 _CREDENTIAL_TEXTS = (
     "token invalid",
     "secret key invalid",
@@ -73,7 +75,7 @@ class Wablas(PlatformContract):
         media_suffixes={
             "image": frozenset({"jpg", "jpeg", "png"}),
             "audio": frozenset({"mp3", "ogg", "mpga"}),
-            "document": frozenset("doc docx pdf odt csv ppt pptx xls xlsx txt".split()),
+            "document": frozenset(["doc", "docx", "pdf", "odt", "csv", "ppt", "pptx", "xls", "xlsx", "txt"]),
         },
         groups=True,
     )
@@ -129,7 +131,7 @@ class Wablas(PlatformContract):
     def parse_lookup(
         self, status: int, headers: Mapping[str, str], body: bytes, reference: str
     ) -> Outcome | None:
-        """Return what the report says. Servers that ignore the filter list other messages, so each row is compared."""
+        """Return what the report says. A server may ignore the filter and list others."""
         del headers
         report = json_object(body)
         rows = report.get("message") if report and report.get("status") is True else None
@@ -149,7 +151,7 @@ class Wablas(PlatformContract):
         return Accepted(id_of(row.get("id")), text_of(row.get("status")))
 
     def build_check(self, account: Account) -> Request | None:
-        """Return the device's info. The documented query holds the token, but not the secret key beside it."""
+        """Return the device's info. The documented query holds the token but not the secret key."""
         token = account.credentials["token"]
         return self.request_for(
             account, "GET", "/api/device/info", query={"token": token}, headers=_authorization(account)
@@ -204,7 +206,7 @@ def _unknown_failure(status: int, headers: Mapping[str, str], said: str) -> Outc
 
 
 def _queued(reply: Mapping[str, Any], said: str) -> Outcome:
-    """Judge a reply that says ``"status": true``: the message must be in it, or at least the success's sentence."""
+    """Judge a reply that says ``"status": true``: it must name the message, or say the success's sentence."""
     for message in _messages(reply.get("data")):
         provider_id = id_of(message.get("id"))
         if provider_id is not None:
@@ -218,7 +220,7 @@ def _queued(reply: Mapping[str, Any], said: str) -> Outcome:
 
 
 def _messages(data: object) -> Iterator[Mapping[str, Any]]:
-    """Yield the message objects of a reply: ``data`` is one object or a list, each with one message or a list of them."""
+    """Yield a reply's messages: ``data`` is one object or a list, each with one message or a list of them."""
     for part in data if isinstance(data, list) else [data]:
         if not isinstance(part, dict):
             continue

@@ -1,12 +1,11 @@
-"""Whacenter: one form-encoded ``/send`` for everything; its replies carry no id, and nothing can be looked up.
+"""Whacenter: one form-encoded ``/send`` for everything; replies carry no id, and nothing can be looked up.
 
-Facts: the owner's Postman collection documents ``statusDevice`` alone; the rest was seen in public clients' code.
+Facts: the owner's Postman collection documents ``statusDevice``; the rest was seen in public clients' code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.platforms.contract import (
     KINDS,
@@ -29,6 +28,9 @@ from actors.platforms.outcomes import (
     Unknown,
 )
 from actors.platforms.replies import DEVICE_AWAY_SECONDS, json_object, judge_status, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Looked for before the credential's texts: the owner's own sentence is "device not connected or not found".
 _DEVICE_TEXTS = ("not connected", "disconnected", "scan qr")
@@ -81,7 +83,7 @@ class Whacenter(PlatformContract):
         return judge_status(status, headers, said)
 
     def build_check(self, account: Account) -> Request | None:
-        """Return the device's status; its query holds the credential, for the owner documents no other form."""
+        """Return the device's status; the query holds the credential, as no other form is documented."""
         return self.request_for(
             account, "GET", "/statusDevice", query={"device_id": account.credentials["device_id"]}
         )

@@ -96,7 +96,9 @@ class Decision:
 class Supervisor(Protocol):
     """What a device needs of the supervisor it reports to."""
 
-    def decide(self, device_id: int, cause_code: str, detail: str = "", ban_seconds: float | None = None) -> Decision:
+    def decide(
+        self, device_id: int, cause_code: str, detail: str = "", ban_seconds: float | None = None
+    ) -> Decision:
         """Decide about a trouble; refreshes it calls for arrive in the device's mailbox by themselves."""
 
     def came_online(self, device_id: int) -> None:
@@ -232,7 +234,9 @@ class WhatsAppDevice:
             case happened.MessageReceived():
                 await self._record_message(event)
             case happened.SecretNotStored(message_id):
-                logger().warning("The message secret was not stored", device=self.name, whatsapp_id=message_id)
+                logger().warning(
+                    "The message secret was not stored", device=self.name, whatsapp_id=message_id
+                )
 
     async def _record_receipts(self, event: happened.ReceiptReceived) -> None:
         stage = _STAGE_OF_RECEIPT.get(event.kind)
@@ -293,7 +297,9 @@ class WhatsAppDevice:
         self.state = state
         self._era += 1
         next_at = None if next_in is None else datetime.now(UTC) + timedelta(seconds=next_in)
-        write = logger().info if state in {"online", "refreshing", "connecting", "pairing"} else logger().warning
+        write = (
+            logger().info if state in {"online", "refreshing", "connecting", "pairing"} else logger().warning
+        )
         write(f"Device is {state}", device=self.name, code=code, reason=words, next_attempt_at=next_at)
         row = events.Event("state", f"{time.time_ns()}", {"state": state, "code": code, "reason": words})
         await self._services.store(devices.set_state, self.id, state, code, words, next_at)
@@ -310,7 +316,10 @@ class WhatsAppDevice:
         """Reload the stored session in five steps, and record what came of it."""
         started = time.monotonic()
         logger().info(
-            f"🔄 Refreshing WhatsApp device {self.name} …", device=self.name, reason=order.cause, attempt=order.attempt
+            f"🔄 Refreshing WhatsApp device {self.name} …",
+            device=self.name,
+            reason=order.cause,
+            attempt=order.attempt,
         )
         if order.cause_code != "start":
             await self._set_state("refreshing", order.cause_code, order.cause)
@@ -318,7 +327,10 @@ class WhatsAppDevice:
         seconds = time.monotonic() - started
         if cause is None:
             logger().info(
-                f"✅ Refreshed WhatsApp device {self.name}", device=self.name, seconds=round(seconds, 3), detail=detail
+                f"✅ Refreshed WhatsApp device {self.name}",
+                device=self.name,
+                seconds=round(seconds, 3),
+                detail=detail,
             )
         else:
             logger().warning(

@@ -22,7 +22,7 @@ from config.logging import logger
 from storage.credentials import CredentialSeal
 from storage.database import PooledConnections, database_url, whatsmeow_url
 from supervisors.devices import DeviceSupervisor
-from supervisors.processes import process_started, raise_descriptor_limit
+from supervisors.processes import name_process, own_process_started, raise_descriptor_limit
 
 #: The loop thread must show itself this often, or the shard stops its heartbeat and is replaced, in seconds.
 _LOOP_SILENCE_SECONDS = 10.0
@@ -41,11 +41,12 @@ class WhatsAppShard(SupervisedActor):
         self._devices: DeviceSupervisor | None = None
         self._loop_seen = 0.0
         self._before_loop: list[Callable[[DeviceSupervisor], None]] = []
+        self._handover = threading.Lock()
 
     def on_start_child(self, message: StartChild, sender: Any) -> None:
         """Begin: report life at once, then start the loop thread."""
         self._start, self._parent = message, sender
-        self.name_process(message.name)
+        name_process(message.name)
         self._loop_seen = time.monotonic()
         self._beat()
         _detach_output(self.home.logs / "library.out")
@@ -70,7 +71,7 @@ class WhatsAppShard(SupervisedActor):
             self.send(
                 self._parent,
                 Heartbeat(
-                    "shard", self._start.name, self._start.owner, os.getpid(), process_started(os.getpid()), hosted
+                    "shard", self._start.name, self._start.owner, os.getpid(), own_process_started(), hosted
                 ),
             )
         self.wake_after(self.settings.heartbeat_seconds, "beat")
@@ -82,7 +83,9 @@ class WhatsAppShard(SupervisedActor):
 
     def on_tell_device(self, message: TellDevice, _sender: Any) -> None:
         """Hand an operator's command to its device."""
-        self._in_loop(lambda devices: devices.tell(message.device_id, message.command, message.number, message.request))
+        self._in_loop(
+            lambda devices: devices.tell(message.device_id, message.command, message.number, message.request)
+        )
 
     def on_work_waiting(self, message: WorkWaiting, sender: Any) -> None:
         """Note that there is work."""
@@ -97,9 +100,10 @@ class WhatsAppShard(SupervisedActor):
 
     def _in_loop(self, work: Callable[[DeviceSupervisor], None]) -> None:
         """Do something in the loop thread; what comes before the loop runs is done as soon as it does."""
-        if self._loop is None or self._devices is None:
-            self._before_loop.append(work)
-            return
+        with self._handover:
+            if self._loop is None or self._devices is None:
+                self._before_loop.append(work)
+                return
         self._loop.call_soon_threadsafe(work, self._devices)
 
     async def _leave(self, devices: DeviceSupervisor) -> None:
@@ -134,11 +138,10 @@ class WhatsAppShard(SupervisedActor):
         )
         devices = DeviceSupervisor(services, restarted=self._start.restarted)
         await devices.host(self._start.device_ids)
-        self._devices, self._loop = devices, asyncio.get_running_loop()
-        # The main thread may have queued work between the two assignments and this line; nothing is lost: it is
-        # done here, in order.
-        while self._before_loop:
-            self._before_loop.pop(0)(devices)
+        with self._handover:
+            self._devices, self._loop = devices, asyncio.get_running_loop()
+        for work in self._before_loop:
+            work(devices)
         watch = asyncio.ensure_future(devices.run())
         while not watch.done():
             self._loop_seen = time.monotonic()

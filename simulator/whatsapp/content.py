@@ -54,7 +54,7 @@ def unpad(padded: bytes) -> bytes:
         UndecryptableMessage: it is not as it should be.
     """
     length = padded[-1] if padded else 0
-    if not 1 <= length <= 16 or len(padded) < length or padded[-length:] != bytes([length]) * length:
+    if not 1 <= length <= 15 or len(padded) < length or padded[-length:] != bytes([length]) * length:
         raise UndecryptableMessage("the message is not padded as it should be")
     return padded[:-length]
 

@@ -234,7 +234,7 @@ def _seed_of(chain: Chain, counter: int) -> bytes:
     if counter < chain.index:
         seed = chain.skipped.pop(counter, None)
         if seed is None:
-            raise UndecryptableMessage(f"message {counter} of its chain was decrypted before")
+            raise UndecryptableMessage("a message with this counter was decrypted before")
         return seed
     if counter - chain.index > _LONGEST_GAP:
         raise UndecryptableMessage("too far ahead of the last message")

@@ -1,0 +1,295 @@
+"""Fleet: how programs talk to a running daemon. It hides Thespian, and never starts a daemon by accident.
+
+    with Fleet() as fleet:
+        message_id = fleet.send("shop-1", "+60123456789", "Your order is ready.")
+
+Requests go to the router actor. While the router is being restarted they are asked again, under the same idempotency
+key, until the time-out: a send is accepted once or not at all. What can be read (states, messages, restarts) is read from
+PostgreSQL, so it can be read whatever is down.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from actors.messages import (
+    AddDevice,
+    BatchAnswer,
+    CancelMessage,
+    DeviceCommand,
+    Done,
+    Media,
+    MessageAccepted,
+    MessageRejected,
+    RequestRefused,
+    ResolveMessage,
+    SendBatch,
+    SendMessage,
+)
+from config.daemon import read_daemon_file
+from config.errors import DaemonNotRunning, NoAnswer, Refused, SalamanderError, StorageUnavailable
+from config.home import Home, default_home
+from config.settings import load_settings
+from storage import devices, outbox, restarts
+from storage.credentials import CredentialSeal
+from storage.database import Row, SingleConnection, database_url
+from storage.devices import Device
+from supervisors.actor_system import ask, connect_actor_system, lookup
+from supervisors.processes import process_is_alive
+
+#: How long one question waits for its answer before it is asked again, in seconds.
+_ASK_SECONDS = 5.0
+#: The pause before asking again while the router or PostgreSQL is away, in seconds.
+_PAUSE_SECONDS = 0.25
+#: Refusals that mean "not now": nothing was changed and asking again is right.
+_TRANSIENT = frozenset({"storage_unavailable"})
+
+
+class Fleet:
+    """A connection to the daemon of one home.
+
+    Args:
+        home: the home directory; None: ``SALAMANDER_HOME`` or ``~/.salamander``.
+        timeout: how long each call may take, in seconds, restarts of the router included.
+
+    Raises:
+        DaemonNotRunning: no daemon runs on that home; nothing is started.
+    """
+
+    def __init__(self, home: Path | str | None = None, *, timeout: float = 30.0) -> None:
+        self._home = Home(Path(home).expanduser().absolute() if home is not None else default_home().absolute())
+        self._timeout = timeout
+        settings = load_settings(self._home)
+        daemon = read_daemon_file(self._home)
+        if daemon is None or not process_is_alive(daemon.pid, daemon.process_started):
+            raise DaemonNotRunning(self._home.path)
+        self._system = connect_actor_system(self._home, daemon.bind_address, daemon.port)
+        self._router: Any = None
+        self._database = SingleConnection(database_url(self._home, settings))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections; the daemon goes on."""
+        self._database.close()
+
+    # --- messages ----------------------------------------------------------------------------------------
+
+    def send(
+        self,
+        device: str,
+        to: str,
+        text: str = "",
+        *,
+        media: Media | None = None,
+        idempotency_key: str | None = None,
+        priority: int = 0,
+        not_before: datetime | None = None,
+        expires_at: datetime | None = None,
+    ) -> int:
+        """Have ``device`` send a message and return its id. It is committed when this returns.
+
+        Raises:
+            Refused: the message was rejected (``code`` says why); nothing was changed.
+            NoAnswer: no answer in time; sending again with the same ``idempotency_key`` is safe.
+        """
+        message = SendMessage(
+            device=device,
+            to=to,
+            text=text,
+            media=media,
+            idempotency_key=idempotency_key or f"auto-{uuid.uuid4().hex}",
+            priority=priority,
+            not_before=not_before,
+            expires_at=expires_at,
+        )
+        answer = self._ask(message)
+        if isinstance(answer, MessageAccepted):
+            return answer.id
+        raise _refusal(answer)
+
+    def send_batch(self, messages: Sequence[SendMessage]) -> list[MessageAccepted | MessageRejected]:
+        """Send up to 500 messages, committed together; return one answer for each, in order.
+
+        Raises:
+            NoAnswer: no answer in time; asking again with the same idempotency keys is safe.
+        """
+        keyed = tuple(
+            message
+            if message.idempotency_key is not None
+            else dataclasses.replace(message, idempotency_key=f"auto-{uuid.uuid4().hex}")
+            for message in messages
+        )
+        answer = self._ask(SendBatch(keyed))
+        if isinstance(answer, BatchAnswer):
+            return list(answer.answers)
+        raise _refusal(answer)
+
+    def cancel(self, message_id: int) -> None:
+        """Cancel a message that is still queued.
+
+        Raises:
+            Refused: it is not queued (any more).
+        """
+        self._done(CancelMessage(message_id))
+
+    def resolve(self, message_id: int, *, sent: bool) -> None:
+        """Settle an in-doubt message: it was sent, or it was not and shall be sent again.
+
+        Raises:
+            Refused: it is not in doubt.
+        """
+        self._done(ResolveMessage(message_id, sent))
+
+    def message(self, message_id: int) -> Row | None:
+        """Return a message with its story and attempts, or None."""
+        with self._database.transaction() as connection:
+            return outbox.message(connection, message_id)
+
+    def messages(self, *, device: str | None = None, state: str | None = None, limit: int = 50) -> list[Row]:
+        """Return messages, newest first (in-doubt ones oldest first)."""
+        with self._database.transaction() as connection:
+            return outbox.list_messages(connection, device=device, state=state, limit=limit)
+
+    def states(self, message_ids: Sequence[int]) -> dict[int, Row]:
+        """Return the states of these messages."""
+        with self._database.transaction() as connection:
+            return outbox.states(connection, message_ids)
+
+    def message_counts(self) -> dict[str, int]:
+        """Return how many messages stand in each state."""
+        with self._database.transaction() as connection:
+            return outbox.counts(connection)
+
+    # --- devices -----------------------------------------------------------------------------------------
+
+    def add_device(
+        self,
+        name: str,
+        *,
+        platform: str | None = None,
+        base_url: str | None = None,
+        credentials: Mapping[str, str] | None = None,
+        proxy: str | None = None,
+    ) -> int:
+        """Add a device and return its id; ``platform`` None means WhatsApp. Secrets travel and rest sealed.
+
+        Raises:
+            Refused: the name is taken, or the account cannot be used.
+        """
+        seal = CredentialSeal(self._home.credentials_key)
+        return int(
+            self._done(
+                AddDevice(
+                    name=name,
+                    platform=platform,
+                    base_url=base_url,
+                    credentials=seal.seal(credentials) if credentials else None,
+                    proxy=seal.seal({"proxy": proxy}) if proxy else None,
+                )
+            )
+        )
+
+    def tell_device(self, name: str, command: str, *, number: str | None = None) -> str:
+        """Tell a device to pair, refresh, pause, resume or remove; return the request's id.
+
+        What comes of a refresh stands in ``restart_of(request)``; states stand in the device's row.
+
+        Raises:
+            Refused: the command makes no sense for the device as it is.
+        """
+        command_message = DeviceCommand(name, command, number)
+        self._done(command_message)
+        return command_message.request
+
+    def device(self, name: str) -> Device:
+        """Return one device.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        with self._database.transaction() as connection:
+            return devices.by_name(connection, name)
+
+    def devices(self) -> list[Device]:
+        """Return every device."""
+        with self._database.transaction() as connection:
+            return devices.all_devices(connection)
+
+    def backlog(self) -> dict[int, Row]:
+        """Return how many messages are unfinished on each device that has any."""
+        with self._database.transaction() as connection:
+            return devices.backlog(connection)
+
+    def restarts(self, *, device: str | None = None, after: int = 0, limit: int = 50) -> list[Row]:
+        """Return the newest restarts, oldest of them first."""
+        with self._database.transaction() as connection:
+            device_id = None if device is None else devices.by_name(connection, device).id
+            return restarts.latest(connection, device_id=device_id, after=after, limit=limit)
+
+    def restart_of(self, request: str) -> Row | None:
+        """Return what came of a refresh that was asked for."""
+        with self._database.transaction() as connection:
+            return restarts.by_request(connection, request)
+
+    # --- asking ------------------------------------------------------------------------------------------
+
+    def _done(self, message: AddDevice | DeviceCommand | CancelMessage | ResolveMessage) -> str:
+        answer = self._ask(message)
+        if isinstance(answer, Done):
+            return answer.detail
+        raise _refusal(answer)
+
+    def _ask(self, message: Any) -> Any:
+        """Ask the router until it answers; every request bears being asked twice."""
+        deadline = time.monotonic() + self._timeout
+        answer: Any = None
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                if answer is not None:
+                    return answer
+                raise NoAnswer(
+                    f"The router did not answer within {self._timeout:g} seconds.", "See run.py status and run.py logs."
+                )
+            router = self._find_router()
+            if router is not None:
+                answer = ask(self._system, router, message, min(_ASK_SECONDS, left))
+                if answer is not None and not _is_transient(answer):
+                    return answer
+                self._router = None
+            time.sleep(_PAUSE_SECONDS)
+
+    def _find_router(self) -> Any:
+        if self._router is None:
+            daemon = read_daemon_file(self._home)
+            if daemon is None or not process_is_alive(daemon.pid, daemon.process_started):
+                raise DaemonNotRunning(self._home.path)
+            self._router = lookup(self._system, "router")
+        return self._router
+
+
+def _is_transient(answer: Any) -> bool:
+    if isinstance(answer, BatchAnswer):
+        return any(_is_transient(each) for each in answer.answers)
+    return isinstance(answer, MessageRejected | RequestRefused) and answer.code in _TRANSIENT
+
+
+def _refusal(answer: Any) -> SalamanderError:
+    if isinstance(answer, MessageRejected | RequestRefused):
+        kind = StorageUnavailable if answer.code in _TRANSIENT else Refused
+        return kind(answer.reason, answer.next_step, code=answer.code)
+    return NoAnswer(f"The router answered something unexpected ({type(answer).__name__}).", "See run.py logs.")

@@ -1,0 +1,338 @@
+"""The router actor: accepts every message, commits it to the outbox, and dispatches it by its device's platform.
+
+Nothing is accepted before it is committed. The dispatch is a hint to the actor that sends for the device: a WhatsApp
+shard when the device has no platform, that platform's actor otherwise. Losing a hint costs a second, never a message.
+
+It has no thread and waits for nothing but PostgreSQL, and for that only briefly.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from actors.base import SupervisedActor
+from actors.messages import (
+    AddDevice,
+    BatchAnswer,
+    CancelMessage,
+    DeviceCommand,
+    DevicesChanged,
+    Done,
+    Heartbeat,
+    MessageAccepted,
+    MessageRejected,
+    Ping,
+    Pong,
+    RequestRefused,
+    ResolveMessage,
+    Routes,
+    SendBatch,
+    SendMessage,
+    StartChild,
+    StopChild,
+    TellDevice,
+    WorkNoted,
+    WorkWaiting,
+)
+from actors.platforms import contract_of
+from actors.platforms.checks import check_account
+from actors.platforms.checks import check_message as check_for_platform
+from actors.platforms.contract import PlatformMessage
+from actors.validation import Checked, Problem, check_device_name, check_message
+from config.daemon import loopback_endpoint
+from config.errors import SalamanderError
+from config.logging import logger
+from storage import devices, outbox
+from storage.credentials import CredentialSeal
+from storage.database import SingleConnection, database_url
+from storage.devices import Device
+from storage.outbox import KeyConflict, NewMessage
+from supervisors.processes import name_process, own_process_started
+
+#: Messages in one batch, at most: larger ones would hold up everybody else.
+BATCH_LIMIT = 500
+#: An actor that has not noted a hint for this long gets the next one all the same, in seconds.
+_HINT_PATIENCE_SECONDS = 5.0
+
+
+class Router(SupervisedActor):
+    """Accepts, commits, dispatches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._database = SingleConnection(database_url(self.home, self.settings))
+        self._seal = CredentialSeal(self.home.credentials_key)
+        self._loopback = loopback_endpoint(self.home) is not None
+        self._parent: Any = None
+        self._start: StartChild | None = None
+        self._routes = Routes({}, {})
+        self._hints = Hints()
+
+    # --- life --------------------------------------------------------------------------------------------
+
+    def on_start_child(self, message: StartChild, sender: Any) -> None:
+        """Begin, and report life from now on."""
+        self._start, self._parent = message, sender
+        name_process("router")
+        self.on_wakeup("beat", sender)
+
+    def on_wakeup(self, payload: Any, _sender: Any) -> None:
+        """Report life, and look whether a hint went unnoted."""
+        if payload == "beat" and self._start is not None:
+            started = own_process_started()
+            self.send(self._parent, Heartbeat("router", "router", self._start.owner, os.getpid(), started))
+            self._send_hints()
+            self.wake_after(self.settings.heartbeat_seconds, "beat")
+
+    def on_ping(self, message: Ping, sender: Any) -> None:
+        """Answer that the router is there."""
+        self.send(sender, Pong(message.request, os.getpid(), own_process_started()))
+
+    def on_stop_child(self, _message: StopChild, _sender: Any) -> None:
+        """End; what was accepted is committed already."""
+        self._database.close()
+        os._exit(0)
+
+    # --- messages ----------------------------------------------------------------------------------------
+
+    def on_send_message(self, message: SendMessage, sender: Any) -> None:
+        """Accept or reject one message."""
+        self.send(sender, self._accept([message])[0])
+
+    def on_send_batch(self, batch: SendBatch, sender: Any) -> None:
+        """Accept or reject each message of a batch; what is accepted is committed together."""
+        if len(batch.messages) > BATCH_LIMIT:
+            reason = f"A batch holds at most {BATCH_LIMIT} messages."
+            self.send(sender, RequestRefused("batch_too_large", reason, batch.request, "Send smaller batches."))
+            return
+        self.send(sender, BatchAnswer(tuple(self._accept(batch.messages)), batch.request))
+
+    def _accept(self, messages: Sequence[SendMessage]) -> list[MessageAccepted | MessageRejected]:
+        """Validate, commit, dispatch; one answer for each message."""
+        answers: list[MessageAccepted | MessageRejected | None] = [None] * len(messages)
+        try:
+            with self._database.transaction() as connection:
+                known = devices.by_names(connection, [message.device for message in messages])
+                fresh: list[tuple[int, NewMessage]] = []
+                for position, message in enumerate(messages):
+                    try:
+                        fresh.append((position, self._checked(message, known.get(message.device))))
+                    except Problem as problem:
+                        answers[position] = _rejected(message, problem)
+                accepted = outbox.accept(connection, [new for _, new in fresh])
+        except SalamanderError as error:
+            return [
+                MessageRejected(error.code, error.sentence, message.request, error.next_step) for message in messages
+            ]
+        for (position, _), answer in zip(fresh, accepted, strict=True):
+            message = messages[position]
+            if isinstance(answer, KeyConflict):
+                problem = Problem(
+                    "key_conflict",
+                    f"The idempotency key belongs to message {answer.id}, which says something else.",
+                    "Use a new key for a new message.",
+                )
+                answers[position] = _rejected(message, problem)
+            else:
+                answers[position] = MessageAccepted(answer.id, message.request, answer.repeated)
+        self._dispatch({new.device_id: known[messages[position].device] for position, new in fresh})
+        return [answer for answer in answers if answer is not None]
+
+    def _checked(self, message: SendMessage, device: Device | None) -> NewMessage:
+        """Return the message in its final form, or raise :class:`Problem`."""
+        if device is None:
+            raise Problem("unknown_device", f"There is no device named {message.device!r}.", "See run.py device list.")
+        checked = check_message(
+            message, region=self.settings.default_region, loopback_media=self._loopback, now=datetime.now(UTC)
+        )
+        if device.platform is not None:
+            _check_route(device.platform, checked)
+        return NewMessage(
+            device_id=device.id,
+            recipient=checked.recipient,
+            kind=checked.kind,
+            body=checked.body,
+            media_url=checked.media_url,
+            media_name=checked.media_name,
+            idempotency_key=message.idempotency_key,
+            priority=message.priority,
+            not_before=message.not_before,
+            expires_at=message.expires_at,
+        )
+
+    def _dispatch(self, concerned: dict[int, Device]) -> None:
+        """Tell the actor that sends for each device that there is work."""
+        for device in concerned.values():
+            if device.platform is None:
+                target = self._routes.shards.get(device.id)
+            else:
+                target = self._routes.platforms.get(device.platform)
+            if target is not None:
+                self._hints.add(target, device.id)
+        self._send_hints()
+
+    def _send_hints(self) -> None:
+        for target, device_ids in self._hints.due():
+            self.send(target, WorkWaiting(device_ids))
+
+    def on_work_noted(self, _message: WorkNoted, sender: Any) -> None:
+        """Send the hints that gathered while the last one was on its way."""
+        self._hints.noted(sender)
+        self._send_hints()
+
+    def on_routes(self, routes: Routes, _sender: Any) -> None:
+        """Learn where messages go."""
+        self._routes = routes
+        self._hints = Hints()
+
+    def on_cancel_message(self, message: CancelMessage, sender: Any) -> None:
+        """Cancel a message that is still queued."""
+        with self._database.transaction() as connection:
+            cancelled = outbox.cancel(connection, message.message_id)
+        if cancelled:
+            self.send(sender, Done(message.request, "cancelled"))
+            return
+        reason = f"Message {message.message_id} is not queued, so it cannot be cancelled."
+        self.send(sender, RequestRefused("not_queued", reason, message.request, f"See run.py message {message.message_id}."))
+
+    def on_resolve_message(self, message: ResolveMessage, sender: Any) -> None:
+        """Settle an in-doubt message by the operator's word."""
+        with self._database.transaction() as connection:
+            settled = outbox.resolve(connection, message.message_id, sent=message.sent)
+        if settled:
+            self.send(sender, Done(message.request, "sent" if message.sent else "queued"))
+            return
+        reason = f"Message {message.message_id} is not in doubt."
+        self.send(
+            sender, RequestRefused("not_in_doubt", reason, message.request, f"See run.py message {message.message_id}.")
+        )
+
+    # --- devices -----------------------------------------------------------------------------------------
+
+    def on_add_device(self, message: AddDevice, sender: Any) -> None:
+        """Add a device."""
+        try:
+            check_device_name(message.name)
+            if message.platform is not None:
+                self._check_platform_device(message)
+            with self._database.transaction() as connection:
+                device_id = devices.add(
+                    connection,
+                    name=message.name,
+                    platform=message.platform,
+                    base_url=message.base_url,
+                    credentials=message.credentials,
+                    proxy=message.proxy,
+                )
+        except Problem as problem:
+            self.send(sender, RequestRefused(problem.code, problem.reason, message.request, problem.next_step))
+            return
+        except SalamanderError as error:
+            self.send(sender, RequestRefused(error.code, error.sentence, message.request, error.next_step))
+            return
+        logger().info("Added a device", device=message.name, platform=message.platform)
+        self._tell_parent(DevicesChanged(device_id, message.platform))
+        self.send(sender, Done(message.request, str(device_id)))
+
+    def _check_platform_device(self, message: AddDevice) -> None:
+        """Refuse an account that cannot be used; the error names the field and never its value."""
+        credentials = self._seal.open(message.credentials) if message.credentials else {}
+        contract = contract_of(message.platform or "")
+        check_account(contract, message.base_url, credentials, loopback_allowed=self._loopback)
+
+    def on_device_command(self, message: DeviceCommand, sender: Any) -> None:
+        """Pair, refresh, pause, resume or remove a device."""
+        try:
+            with self._database.transaction() as connection:
+                device = devices.by_name(connection, message.device)
+                refusal = _refusal(device, message.command)
+                if refusal is None and message.command in {"pause", "resume"}:
+                    desired = "paused" if message.command == "pause" else "running"
+                    devices.set_desired_state(connection, device, desired)
+                if refusal is None and message.command == "remove":
+                    outbox.cancel_lane(connection, device.id)
+                    devices.remove(connection, device.id)
+        except SalamanderError as error:
+            self.send(sender, RequestRefused(error.code, error.sentence, message.request, error.next_step))
+            return
+        if refusal is not None:
+            code, reason, next_step = refusal
+            self.send(sender, RequestRefused(code, reason, message.request, next_step))
+            return
+        if device.is_whatsapp:
+            self._tell_parent(TellDevice(device.id, message.command, message.number, message.request))
+        if message.command == "remove":
+            self._tell_parent(DevicesChanged(device.id, device.platform))
+        self.send(sender, Done(message.request))
+
+    def _tell_parent(self, message: object) -> None:
+        if self._parent is not None:
+            self.send(self._parent, message)
+
+
+class Hints:
+    """Hints on their way: at most one for each actor, so that a stuck one never clogs the router."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, tuple[Any, set[int]]] = {}
+        self._sent_at: dict[str, datetime] = {}
+
+    def add(self, target: Any, device_id: int) -> None:
+        """Note that ``target`` has work for a device."""
+        self._waiting.setdefault(str(target), (target, set()))[1].add(device_id)
+
+    def noted(self, target: Any) -> None:
+        """Note that ``target`` has read its last hint."""
+        self._sent_at.pop(str(target), None)
+
+    def due(self) -> list[tuple[Any, tuple[int, ...]]]:
+        """Return the hints that may go now."""
+        now = datetime.now(UTC)
+        ready = []
+        for key in list(self._waiting):
+            sent_at = self._sent_at.get(key)
+            if sent_at is None or (now - sent_at).total_seconds() > _HINT_PATIENCE_SECONDS:
+                target, device_ids = self._waiting.pop(key)
+                self._sent_at[key] = now
+                ready.append((target, tuple(sorted(device_ids))))
+        return ready
+
+
+def _rejected(message: SendMessage, problem: Problem) -> MessageRejected:
+    return MessageRejected(problem.code, problem.reason, message.request, problem.next_step)
+
+
+def _check_route(platform: str, checked: Checked) -> None:
+    """Refuse what the platform cannot carry, before it is accepted."""
+    message = PlatformMessage(
+        reference="0",
+        to=checked.recipient,
+        kind=checked.kind,
+        body=checked.body,
+        media_url=checked.media_url,
+        media_name=checked.media_name,
+        to_group="@" in checked.recipient,
+    )
+    try:
+        check_for_platform(contract_of(platform), message)
+    except SalamanderError as error:
+        raise Problem(error.code, error.sentence, error.next_step) from None
+
+
+def _refusal(device: Device, command: str) -> tuple[str, str, str] | None:
+    """Return why a command makes no sense for a device as it is (code, reason, next step), or None."""
+    if not device.is_whatsapp and command in {"pair", "refresh"}:
+        verb = "paired" if command == "pair" else "refreshed"
+        reason = f"{device.name} sends through {device.platform}; there is no session to be {verb}."
+        return "platform_device", reason, "See run.py device show for its state."
+    if command == "pair" and device.jid is not None and device.state != "needs_pairing":
+        reason = f"{device.name} is linked already ({device.jid})."
+        return "already_linked", reason, "To link another phone, remove the device and add it again."
+    if command == "refresh" and device.jid is None:
+        return "needs_pairing", f"{device.name} has no phone linked.", f"Link one: run.py device pair {device.name}"
+    if command == "refresh" and device.desired_state == "paused":
+        return "paused", f"{device.name} is paused.", f"run.py device resume {device.name}"
+    return None

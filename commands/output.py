@@ -1,0 +1,131 @@
+"""How commands speak: tables for people, JSON with stable keys for machines, one-line errors with the next step."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from config.errors import SalamanderError
+from config.home import Home, default_home
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+#: Where tables go, and where errors go.
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with stable keys.")]
+
+
+class _Chosen:
+    """The home this invocation works on."""
+
+    home: Path | None = None
+
+
+def choose_home(path: Path | None) -> None:
+    """Remember the ``--home`` of this invocation."""
+    _Chosen.home = path
+
+
+def current_home() -> Home:
+    """Return the home this invocation works on: ``--home``, ``SALAMANDER_HOME`` or the default."""
+    return Home((_Chosen.home or default_home()).expanduser().absolute())
+
+
+def reported(command: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Tell an expected error in one line on standard error, and exit with its status."""
+
+    @functools.wraps(command)
+    def run(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        try:
+            return command(*arguments, **options)
+        except SalamanderError as error:
+            tell_error(error, as_json=bool(options.get("as_json")))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # The reader went away (as with `| head`); nothing is wrong and nothing more is to be said.
+            sys.stderr.close()
+            raise typer.Exit(0) from None
+
+    return run
+
+
+def tell_error(error: SalamanderError, *, as_json: bool) -> None:
+    """Write an error to standard error."""
+    if as_json:
+        print_json(error.as_dict(), stream=sys.stderr)
+        return
+    next_step = f" {error.next_step}" if error.next_step else ""
+    err.print(f"Error: {error.sentence}{next_step}", style="red", markup=False, soft_wrap=True)
+
+
+def print_json(value: Any, stream: Any = None) -> None:
+    """Print a value as one line of JSON."""
+    text = json.dumps(value, default=_plain, ensure_ascii=False)
+    print(text, file=stream or sys.stdout, flush=True)  # noqa: T201 - this is the command line's output
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return None  # sealed secrets and digests are nobody's output
+    return str(value)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
+    """Print rows as a table, or say why there are none."""
+    table = Table(*columns, title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    count = 0
+    for row in rows:
+        table.add_row(*(shown(cell) for cell in row))
+        count += 1
+    if count:
+        out.print(table)
+    else:
+        out.print(empty)
+
+
+def shown(value: object) -> str:
+    """Return a cell's text: local times, dashes for nothing, no markup."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return str(value).replace("[", "\\[")
+
+
+def ago(moment: datetime | None) -> str:
+    """Return how long ago (or in how long) a moment is, for people."""
+    if moment is None:
+        return ""
+    seconds = (datetime.now(UTC) - moment).total_seconds()
+    text = _duration(abs(seconds))
+    return f"{text} ago" if seconds >= 0 else f"in {text}"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def pick(row: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return these keys of a row, in this order."""
+    return {name: row[name] for name in names}

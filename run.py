@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""Salamander's command line. The way of a message starts here: ``send`` asks the router (actors/fleet.py,
+actors/router.py), whose hint reaches the device (actors/whatsapp/device.py), which sends (actors/whatsapp/client.py).
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from actors.fleet import Fleet
+from actors.messages import Media, MessageRejected
+from commands import daemon, demo, devices, logs, simulator
+from commands.csv_file import Line, read_csv
+from commands.output import AsJson, choose_home, current_home, err, out, print_json, print_table, reported
+from config.daemon import read_daemon_file
+from config.errors import NoAnswer, NotFound, Refused
+from config.settings import load_settings
+from storage.outbox import FINAL_STATES
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Salamander: a self-healing runtime for fleets of WhatsApp devices.",
+)
+app.command("start")(daemon.start)
+app.command("stop")(daemon.stop)
+app.command("status")(daemon.status)
+app.add_typer(devices.app, name="device")
+app.command("logs")(logs.logs)
+app.command("restarts")(logs.restarts)
+app.command("events")(logs.events)
+app.command("demo")(demo.demo)
+app.add_typer(simulator.app, name="simulator")
+
+#: Messages handed to the router at once from a file.
+_BATCH = 200
+
+
+@app.callback()
+def main(
+    home: Annotated[
+        Path | None, typer.Option(help="Where state lives (default: SALAMANDER_HOME, or ~/.salamander).")
+    ] = None,
+) -> None:
+    """Choose the home for the command that follows."""
+    choose_home(home)
+
+
+@app.command()
+@reported
+def send(
+    device: Annotated[str | None, typer.Argument(help="The sending device.")] = None,
+    to: Annotated[str | None, typer.Argument(help="The recipient, with country code: +60123456789.")] = None,
+    text: Annotated[str | None, typer.Argument(help="The text, or the media's caption.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Send a file with the columns device,to,text[,media,key].")] = None,
+    media: Annotated[str | None, typer.Option(help="Send the file at this https URL.")] = None,
+    kind: Annotated[str, typer.Option("--as", help="image, document, video or audio (default: by its name).")] = "",
+    key: Annotated[str | None, typer.Option(help="An idempotency key: the same key never sends twice.")] = None,
+    priority: Annotated[int, typer.Option(help="Higher overtakes on the device's lane.")] = 0,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is sent, or failed, or in doubt.")] = False,
+    skip_refused: Annotated[bool, typer.Option(help="With --csv: send the good lines of a file that has bad ones.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send a message, or every message of a CSV file."""
+    if csv is not None:
+        _send_file(csv, device, skip_refused=skip_refused, wait=wait, as_json=as_json)
+        return
+    if device is None or to is None or (text is None and media is None):
+        raise Refused("DEVICE, TO and TEXT are needed.", "run.py send DEVICE TO TEXT, or --csv FILE.", code="usage")
+    with Fleet(current_home().path) as fleet:
+        message_id = fleet.send(
+            device,
+            to,
+            text or "",
+            media=Media(media, kind) if media else None,
+            idempotency_key=key,
+            priority=priority,
+        )
+        row = _await_messages(fleet, [message_id], 180)[message_id] if wait else {"state": "queued", "reason": ""}
+    if as_json:
+        print_json({"id": message_id, "state": row["state"], "reason": row["reason"]})
+    else:
+        out.print(f"Message {message_id} is {row['state']}. {row['reason']}".rstrip(), markup=False)
+    if row["state"] in {"failed", "in_doubt", "expired", "cancelled"}:
+        raise Refused(f"Message {message_id} is {row['state']}.", f"See run.py message {message_id}.", code=row["state"])
+
+
+def _send_file(path: Path, device: str | None, *, skip_refused: bool, wait: bool, as_json: bool) -> None:
+    """Check a whole file, then send it in batches; the same file again sends nothing twice."""
+    home = current_home()
+    running = read_daemon_file(home)
+    with Fleet(home.path, timeout=120) as fleet:
+        lines = read_csv(
+            path,
+            device=device,
+            known_devices={each.name for each in fleet.devices()},
+            region=load_settings(home).default_region,
+            loopback=running is not None and running.simulator,
+        )
+        refused = [line for line in lines if line.message is None]
+        if refused and not skip_refused:
+            _tell_refused(refused, as_json=as_json)
+            raise Refused(
+                f"{path} has {len(refused)} lines that cannot be sent (first: line {refused[0].number},"
+                f" {refused[0].problem}); nothing was sent.",
+                "Correct them, or send the others with --skip-refused.",
+                code="bad_csv",
+            )
+        good = [line for line in lines if line.message is not None]
+        ids: list[int] = []
+        with _progress("Accepting") as progress:
+            task = progress.add_task("Accepting", total=len(good))
+            for first in range(0, len(good), _BATCH):
+                some = good[first : first + _BATCH]
+                answers = fleet.send_batch([line.message for line in some if line.message is not None])
+                for line, answer in zip(some, answers, strict=True):
+                    if isinstance(answer, MessageRejected):
+                        refused.append(Line(line.number, None, answer.reason))
+                    else:
+                        ids.append(answer.id)
+                progress.advance(task, len(some))
+        if wait:
+            _await_messages(fleet, ids, 600)
+    _tell_refused(refused, as_json=as_json)
+    if as_json:
+        print_json({"accepted": len(ids), "refused": len(refused), "ids": ids})
+    else:
+        out.print(f"Accepted {len(ids)} messages, refused {len(refused)} lines.")
+    if refused:
+        raise Refused(f"{len(refused)} lines were refused.", "They are listed above.", code="lines_refused")
+
+
+def _tell_refused(refused: list[Line], *, as_json: bool) -> None:
+    for line in refused:
+        if as_json:
+            print_json({"line": line.number, "problem": line.problem})
+        else:
+            err.print(f"line {line.number}: {line.problem}", markup=False)
+
+
+def _progress(what: str) -> Progress:
+    return Progress(TextColumn(what), BarColumn(), MofNCompleteColumn(), console=err, transient=True)
+
+
+def _await_messages(fleet: Fleet, message_ids: list[int], seconds: float) -> dict[int, Any]:
+    """Wait until each message has left the queue for an outcome, and return their rows."""
+    settled = FINAL_STATES | {"in_doubt"}
+    deadline = time.monotonic() + seconds
+    rows: dict[int, Any] = {}
+    with _progress("Sending") as progress:
+        task = progress.add_task("Sending", total=len(message_ids))
+        while time.monotonic() < deadline:
+            rows = fleet.states(message_ids)
+            finished = sum(row["state"] in settled for row in rows.values())
+            progress.update(task, completed=finished)
+            if finished == len(message_ids):
+                return rows
+            time.sleep(0.1)
+    raise NoAnswer("Not every message has an outcome yet; they stay queued.", "See run.py messages --state queued.")
+
+
+@app.command()
+@reported
+def messages(
+    device: Annotated[str | None, typer.Option(help="Only this device.")] = None,
+    state: Annotated[str | None, typer.Option(help="Only this state, such as queued or in_doubt.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List messages, newest first; in-doubt ones oldest first."""
+    known = FINAL_STATES | {"queued", "sending", "in_doubt"}
+    if state is not None and state not in known:
+        raise Refused(f"There is no state {state!r}.", f"Known: {', '.join(sorted(known))}.", code="bad_state")
+    with Fleet(current_home().path) as fleet:
+        if device is not None:
+            fleet.device(device)
+        rows = fleet.messages(device=device, state=state, limit=limit)
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        "Messages",
+        ("id", "device", "to", "kind", "state", "tries", "why", "accepted"),
+        [
+            (
+                row["id"],
+                row["device"],
+                row["recipient"],
+                row["kind"],
+                row["state"],
+                row["attempts"],
+                row["reason"],
+                row["created_at"],
+            )
+            for row in rows
+        ],
+        "No such messages.",
+    )
+
+
+@app.command()
+@reported
+def message(message_id: Annotated[int, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+    """Tell the story of one message."""
+    with Fleet(current_home().path) as fleet:
+        row = fleet.message(message_id)
+    if row is None:
+        raise NotFound(f"There is no message {message_id}.", "See run.py messages.", code="unknown_message")
+    if as_json:
+        print_json({**{key: value for key, value in row.items() if key != "content_digest"}})
+        return
+    out.print(f"Message {row['id']}: {row['state']}", style="bold")
+    out.print(f"  from {row['device']} to {row['recipient']}, {row['kind']}: {row['body'][:200]}", markup=False)
+    if row["external_id"]:
+        out.print(f"  known there as {row['external_id']}", markup=False)
+    print_table(
+        "Its story",
+        ("at", "state", "why"),
+        [(each["at"], each["state"], each["reason"] or each["reason_code"]) for each in row["story"]],
+        "",
+    )
+    if row["state"] == "in_doubt":
+        out.print(f"Settle it: run.py resolve {row['id']} --sent, or --resend if it did not arrive.", markup=False)
+
+
+@app.command()
+@reported
+def cancel(message_id: Annotated[int, typer.Argument(metavar="ID")]) -> None:
+    """Cancel a message that is still queued."""
+    with Fleet(current_home().path) as fleet:
+        fleet.cancel(message_id)
+    out.print(f"Cancelled message {message_id}.")
+
+
+@app.command()
+@reported
+def resolve(
+    message_id: Annotated[int, typer.Argument(metavar="ID")],
+    sent: Annotated[bool, typer.Option("--sent", help="It arrived.")] = False,
+    resend: Annotated[bool, typer.Option("--resend", help="It did not arrive; send it again.")] = False,
+) -> None:
+    """Settle an in-doubt message by your own knowledge."""
+    if sent == resend:
+        raise Refused("Say either --sent or --resend.", "Ask the recipient whether it arrived.", code="usage")
+    with Fleet(current_home().path) as fleet:
+        fleet.resolve(message_id, sent=sent)
+    out.print(f"Message {message_id} is {'sent' if sent else 'queued again'}.")
+
+
+if __name__ == "__main__":
+    app()

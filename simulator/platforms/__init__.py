@@ -1,0 +1,1 @@
+"""Loopback stand-ins for the platforms: strict about encoding and credentials, faulty on request."""

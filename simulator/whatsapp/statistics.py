@@ -1,0 +1,78 @@
+"""What happened, counted: the figures tests and benchmarks prove their claims with."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+
+#: Name of the counter of the most connections opened within one second.
+PEAK_CONNECTS = "peak_connects_per_second"
+#: Prefix of the counters of the most simultaneous clients of one companion.
+_MOST_LIVE = "most_live "
+
+
+class Statistics:
+    """Counters that survive a restart (the store keeps them) and gauges that do not."""
+
+    def __init__(self, kept: dict[str, int]) -> None:
+        self._counts = Counter({name: n for name, n in kept.items() if not name.startswith(_MOST_LIVE)})
+        self._most_live = {
+            name.removeprefix(_MOST_LIVE): n for name, n in kept.items() if name.startswith(_MOST_LIVE)
+        }
+        self._live: Counter[str] = Counter()
+        self._changed: set[str] = set()
+        self._second = 0
+        self._connects_this_second = 0
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Add to a counter."""
+        self._counts[name] += number
+        self._changed.add(name)
+
+    def connected(self) -> None:
+        """Count a connection to the WebSocket host."""
+        self.count("connects")
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._connects_this_second = second, 0
+        self._connects_this_second += 1
+        if self._connects_this_second > self._counts[PEAK_CONNECTS]:
+            self._counts[PEAK_CONNECTS] = self._connects_this_second
+            self._changed.add(PEAK_CONNECTS)
+
+    def live(self, jid: str, change: int) -> None:
+        """Count a client of the companion ``jid`` in (+1) or out (-1)."""
+        self._live[jid] += change
+        if self._live[jid] > self._most_live.get(jid, 0):
+            self._most_live[jid] = self._live[jid]
+            self._changed.add(_MOST_LIVE + jid)
+        if not self._live[jid]:
+            del self._live[jid]
+
+    def take_changed(self) -> dict[str, int]:
+        """Return the counters changed since the last call, for the store."""
+        changed = {
+            name: self._most_live[name.removeprefix(_MOST_LIVE)]
+            if name.startswith(_MOST_LIVE)
+            else self._counts[name]
+            for name in self._changed
+        }
+        self._changed.clear()
+        return changed
+
+    def report(self) -> dict[str, object]:
+        """Return all figures; counters that are zero are left out except the ones tests rely on."""
+        always = dict.fromkeys(
+            ("connects", "logins", "messages", "duplicates", "decrypted", "undecryptable", "receipts"), 0
+        )
+        times = os.times()
+        return {
+            **always,
+            **dict(self._counts),
+            "live": dict(self._live),
+            "online": sum(self._live.values()),
+            "most_live": dict(self._most_live),
+            "most_live_per_jid": max(self._most_live.values(), default=0),
+            "seconds": round(times.user + times.system, 2),
+        }

@@ -1,0 +1,329 @@
+"""FleetSupervisor: the root of the tree. It keeps the router, the platform actors and the shards alive.
+
+A heartbeat is the truth about a child, its exit only a hint: a process that is gone, or silent for too long, is killed
+for certain and started again under the same name, with a back-off. It has no thread, never loads the WhatsApp library,
+and waits for nothing but PostgreSQL, and for that only briefly.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+from actors.base import SupervisedActor
+from actors.messages import (
+    DevicesChanged,
+    Heartbeat,
+    HostDevices,
+    Ping,
+    Pong,
+    Routes,
+    StartChild,
+    StopChild,
+    TellDevice,
+)
+from actors.platforms.actor import PlatformActor
+from actors.router import Router
+from config.errors import StorageUnavailable
+from config.logging import logger
+from storage import devices
+from storage.database import SingleConnection, database_url
+from storage.restarts import Restart, RestartJournal
+from supervisors.placement import place
+from supervisors.policy import Backoff, Trouble
+from supervisors.processes import name_process, own_process_started, process_is_alive
+
+#: How often children are looked at, in seconds.
+_TICK_SECONDS = 0.25
+#: How often the device table is read again, in case a hint was lost, in seconds.
+_READ_DEVICES_SECONDS = 10.0
+#: The name under which clients find the router.
+ROUTER_NAME = "router"
+
+
+@dataclass
+class Child:
+    """One child: who it is, whether it lives, and what its supervisor remembers of its falls."""
+
+    role: str
+    name: str
+    device_ids: tuple[int, ...] = ()
+    address: Any = None
+    owner: str = ""
+    pid: int | None = None
+    process_started: float = 0.0
+    created_at: float = 0.0
+    heard_at: float | None = None
+    fell_at: float | None = None
+    start_at: float = 0.0
+    cause: tuple[str, str] = ("start", "The fleet starts.")
+    lives: int = 0
+    attempt: int = 0
+    trouble: Trouble = field(default_factory=Trouble)
+
+    @property
+    def up(self) -> bool:
+        """Whether the present process has reported life."""
+        return self.address is not None and self.heard_at is not None
+
+
+class FleetSupervisor(SupervisedActor):
+    """Starts every other actor, and starts again what dies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        database = SingleConnection(database_url(self.home, self.settings))
+        self._database = database
+        self._journal = RestartJournal(database)
+        self._backoff = Backoff(self.settings.backoff_first_seconds, self.settings.backoff_longest_seconds)
+        self._children: dict[str, Child] = {}
+        self._read_devices_at = 0.0
+        self._stopping = False
+        self._routes_changed = True
+
+    # --- life --------------------------------------------------------------------------------------------
+
+    def on_start_child(self, message: StartChild, _sender: Any) -> None:
+        """Begin: the router first, then whatever the device table asks for."""
+        name_process("fleet")
+        logger().info("The fleet starts", owner=message.owner)
+        self._children.setdefault("router", Child("router", "router"))
+        self.on_wakeup("tick", None)
+
+    def on_ping(self, message: Ping, sender: Any) -> None:
+        """Say that the fleet is supervised, and whether everything is up."""
+        everything = self._read_devices_at > 0 and all(child.up for child in self._children.values())
+        detail = "up" if everything else "starting"
+        self.send(sender, Pong(message.request, os.getpid(), own_process_started(), detail))
+
+    def on_wakeup(self, payload: Any, _sender: Any) -> None:
+        """Look after the children, and come back in a moment."""
+        if payload != "tick":
+            return
+        try:
+            if not self._stopping:
+                self._look_after_children()
+        finally:
+            self.wake_after(_TICK_SECONDS, "tick")
+
+    def on_stop_child(self, _message: StopChild, _sender: Any) -> None:
+        """Let every child finish what is under way and leave; start nothing any more."""
+        self._stopping = True
+        for child in self._children.values():
+            if child.address is not None:
+                self.send(child.address, StopChild())
+
+    # --- what children and the router tell ---------------------------------------------------------------
+
+    def on_heartbeat(self, beat: Heartbeat, _sender: Any) -> None:
+        """Note that a child lives; its first beat ends a restart."""
+        child = self._children.get(_key(beat.role, beat.name))
+        if child is None or child.owner != beat.owner:
+            return  # from a process that was replaced
+        first = child.heard_at is None
+        child.heard_at = time.monotonic()
+        child.pid, child.process_started = beat.pid, beat.process_started
+        if first:
+            self._came_up(child)
+
+    def on_child_actor_exited(self, message: Any, _sender: Any) -> None:
+        """Take an exit as a hint to look at once."""
+        for child in self._children.values():
+            if child.address == message.childAddress:
+                self._fell(child, "exited", "Its process ended.")
+
+    def on_devices_changed(self, message: DevicesChanged, _sender: Any) -> None:
+        """Read the device table again."""
+        logger().debug("The devices changed", device_id=message.device_id)
+        self._read_devices_at = 0.0
+        if not self._stopping:
+            self._look_after_children()
+
+    def on_tell_device(self, message: TellDevice, _sender: Any) -> None:
+        """Hand a command on to the shard that hosts the device."""
+        for child in self._children.values():
+            if child.role == "shard" and message.device_id in child.device_ids and child.address is not None:
+                self.send(child.address, message)
+                return
+        logger().warning(
+            "No shard hosts the device yet", device_id=message.device_id, command=message.command
+        )
+
+    # --- looking after children --------------------------------------------------------------------------
+
+    def _look_after_children(self) -> None:
+        now = time.monotonic()
+        if now - self._read_devices_at > _READ_DEVICES_SECONDS or self._read_devices_at == 0.0:
+            self._read_devices(now)
+        for child in list(self._children.values()):
+            self._look_after(child, now)
+        router = self._children["router"]
+        if self._routes_changed and router.up:
+            self.send(router.address, self._routes())
+            self._routes_changed = False
+        self._journal.flush()
+
+    def _look_after(self, child: Child, now: float) -> None:
+        if child.address is None:
+            if now >= child.start_at and self._is_gone(child):
+                self._start(child, now)
+            return
+        if child.heard_at is None:
+            if now - child.created_at > self.settings.child_start_seconds:
+                self._fell(child, "start_timeout", "It did not report in time after its start.")
+        elif child.pid is not None and not process_is_alive(child.pid, child.process_started):
+            self._fell(child, "exited", "Its process ended.")
+        elif now - child.heard_at > self.settings.heartbeat_seconds * self.settings.heartbeat_misses:
+            self._fell(child, "silent", "It stopped reporting that it lives.")
+
+    def _is_gone(self, child: Child) -> bool:
+        """Return whether the former process is gone for certain: only then may its devices be opened again."""
+        if child.pid is None:
+            return True
+        if not process_is_alive(child.pid, child.process_started):
+            child.pid = None
+            return True
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(child.pid, signal.SIGKILL)
+        return False
+
+    def _fell(self, child: Child, code: str, words: str) -> None:
+        """Note that a child is down: kill what is left of it and set the time of its next start."""
+        if child.address is None:
+            return
+        now = time.monotonic()
+        child.address = None
+        child.heard_at = None
+        child.fell_at = now
+        child.cause = (code, words)
+        child.attempt = child.trouble.next_attempt(now, self.settings.stable_seconds)
+        child.start_at = now + self._backoff.seconds(child.attempt, random.random())  # noqa: S311 - jitter
+        self._routes_changed = True
+        logger().warning(
+            f"⚠️ {child.role} {child.name} is down",
+            cause=words,
+            code=code,
+            process=child.pid,
+            attempt=child.attempt,
+            starts_in=round(child.start_at - now, 3),
+        )
+        if child.pid is None:
+            self._kill_unknown_children()
+        self._is_gone(child)
+
+    def _kill_unknown_children(self) -> None:
+        """Kill processes of ours that never reported: one of them might still come to hold the fallen child's place."""
+        known = {child.pid for child in self._children.values()}
+        patience = self.settings.child_start_seconds - 1.0
+        for process in psutil.Process().children():
+            with suppress(psutil.Error):
+                if process.pid not in known and time.time() - process.create_time() > patience:
+                    process.kill()
+
+    def _start(self, child: Child, now: float) -> None:
+        child.lives += 1
+        child.owner = f"{child.name}/{uuid.uuid4().hex}"
+        child.created_at = now
+        child.heard_at = None
+        if child.role == "router":
+            child.address = self.createActor(Router, globalName=ROUTER_NAME)
+        elif child.role == "platform":
+            child.address = self.createActor(PlatformActor)
+        else:
+            child.address = self.createActor("actors.whatsapp.shard.WhatsAppShard")
+        self.send(
+            child.address,
+            StartChild(child.role, child.name, child.owner, child.device_ids, restarted=child.lives > 1),
+        )
+
+    def _came_up(self, child: Child) -> None:
+        now = time.monotonic()
+        child.trouble.came_online(now)
+        self._routes_changed = True
+        if child.lives == 1:
+            logger().info(f"Started {child.role} {child.name}", process=child.pid)
+            return
+        code, words = child.cause
+        self._journal.record(
+            Restart(
+                what=child.role,
+                name=child.name,
+                cause_code=code,
+                cause=words,
+                attempt=child.attempt,
+                tried="started a new process",
+                outcome="ok",
+                seconds=now - (child.fell_at if child.fell_at is not None else child.created_at),
+            )
+        )
+
+    # --- which children there are ------------------------------------------------------------------------
+
+    def _read_devices(self, now: float) -> None:
+        """Make the children match the device table. While PostgreSQL is away, what runs goes on running."""
+        try:
+            with self._database.transaction() as connection:
+                rows = devices.all_devices(connection)
+        except StorageUnavailable as error:
+            logger().warning("The device table cannot be read", reason=error.sentence)
+            self._read_devices_at = now - _READ_DEVICES_SECONDS + 1.0
+            return
+        self._read_devices_at = now
+        shards = {child.name: child.device_ids for child in self._children.values() if child.role == "shard"}
+        wanted = place(shards, [row.id for row in rows if row.is_whatsapp], self.settings.max_shards)
+        by_platform: dict[str, list[int]] = {}
+        for row in rows:
+            if row.platform is not None:
+                by_platform.setdefault(row.platform, []).append(row.id)
+        self._match("shard", wanted)
+        self._match("platform", {name: tuple(sorted(ids)) for name, ids in by_platform.items()})
+
+    def _match(self, role: str, wanted: dict[str, tuple[int, ...]]) -> None:
+        for name, device_ids in wanted.items():
+            child = self._children.setdefault(_key(role, name), Child(role, name))
+            if child.device_ids != device_ids:
+                child.device_ids = device_ids
+                self._routes_changed = True
+                if child.address is not None:
+                    self.send(child.address, HostDevices(device_ids))
+        for key, child in list(self._children.items()):
+            if child.role == role and child.name not in wanted:
+                self._retire(key, child)
+
+    def _retire(self, key: str, child: Child) -> None:
+        """Let a child without devices go."""
+        if child.device_ids:
+            child.device_ids = ()
+            self._routes_changed = True
+            if child.address is not None:
+                # A removed device is still being logged out there: it leaves with the next look.
+                self.send(child.address, HostDevices(()))
+            return
+        if child.address is not None:
+            self.send(child.address, StopChild())
+        del self._children[key]
+        self._routes_changed = True
+
+    def _routes(self) -> Routes:
+        shards: dict[int, object] = {}
+        platforms: dict[str, object] = {}
+        for child in self._children.values():
+            if not child.up:
+                continue
+            if child.role == "platform":
+                platforms[child.name] = child.address
+            elif child.role == "shard":
+                shards.update(dict.fromkeys(child.device_ids, child.address))
+        return Routes(shards, platforms)
+
+
+def _key(role: str, name: str) -> str:
+    return role if role == "router" else f"{role}:{name}"
