@@ -11,15 +11,14 @@ An actor is a class with methods ``on_<name of the message's class>``::
 
         def on_child_actor_exited(self, message: ChildActorExited, sender: ActorAddress) -> None: ...
 
-Thespian runs ``__init__`` before the actor has an address: it must neither send nor create nor ask to be woken.
-An actor's life begins with its first message. Its process has the fatal signals at their defaults by then (the
-actor system sees to that), so native libraries may be loaded.
+Thespian runs ``__init__`` before the actor has an address: it must neither send nor create nor ask to be
+woken. An actor's life begins with its first message. Its process has the fatal signals at their defaults by
+then (the actor system sees to that), so native libraries may be loaded.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 import re
@@ -40,7 +39,6 @@ _LIBRARY_LEVEL = logging.WARNING
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
-@functools.cache
 def handler_name(message_class: type) -> str:
     """Return the name of the method that handles messages of ``message_class``: ``on_send_message``."""
     return "on_" + _WORDS.sub("_", message_class.__name__).lower()

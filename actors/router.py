@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from actors.base import SupervisedActor
+from actors.child import SupervisedChild
 from actors.messages import (
     AddDevice,
     BatchAnswer,
@@ -21,17 +21,13 @@ from actors.messages import (
     DeviceCommand,
     DevicesChanged,
     Done,
-    Heartbeat,
     MessageAccepted,
     MessageRejected,
-    Ping,
-    Pong,
     RequestRefused,
     ResolveMessage,
     Routes,
     SendBatch,
     SendMessage,
-    StartChild,
     StopChild,
     TellDevice,
     WorkNoted,
@@ -50,7 +46,6 @@ from storage.credentials import CredentialSeal
 from storage.database import SingleConnection, database_url
 from storage.devices import Device
 from storage.outbox import KeyConflict, NewMessage
-from supervisors.processes import name_process, own_process_started
 
 #: Messages in one batch, at most: larger ones would hold up everybody else.
 BATCH_LIMIT = 500
@@ -58,7 +53,7 @@ BATCH_LIMIT = 500
 _HINT_PATIENCE_SECONDS = 5.0
 
 
-class Router(SupervisedActor):
+class Router(SupervisedChild):
     """Accepts, commits, dispatches."""
 
     def __init__(self) -> None:
@@ -66,30 +61,15 @@ class Router(SupervisedActor):
         self._database = SingleConnection(database_url(self.home, self.settings))
         self._seal = CredentialSeal(self.home.credentials_key)
         self._loopback = loopback_endpoint(self.home) is not None
-        self._parent: Any = None
-        self._start: StartChild | None = None
         self._routes = Routes({}, {})
         self._hints = Hints()
 
     # --- life --------------------------------------------------------------------------------------------
 
-    def on_start_child(self, message: StartChild, sender: Any) -> None:
-        """Begin, and report life from now on."""
-        self._start, self._parent = message, sender
-        name_process("router")
-        self.on_wakeup("beat", sender)
-
-    def on_wakeup(self, payload: Any, _sender: Any) -> None:
+    def on_wakeup(self, payload: Any) -> None:
         """Report life, and look whether a hint went unnoted."""
-        if payload == "beat" and self._start is not None:
-            started = own_process_started()
-            self.send(self._parent, Heartbeat("router", "router", self._start.owner, os.getpid(), started))
-            self._send_hints()
-            self.wake_after(self.settings.heartbeat_seconds, "beat")
-
-    def on_ping(self, message: Ping, sender: Any) -> None:
-        """Answer that the router is there."""
-        self.send(sender, Pong(message.request, os.getpid(), own_process_started()))
+        super().on_wakeup(payload)
+        self._send_hints()
 
     def on_stop_child(self, _message: StopChild, _sender: Any) -> None:
         """End; what was accepted is committed already."""
@@ -269,8 +249,8 @@ class Router(SupervisedActor):
         self.send(sender, Done(message.request))
 
     def _tell_parent(self, message: object) -> None:
-        if self._parent is not None:
-            self.send(self._parent, message)
+        if self.parent is not None:
+            self.send(self.parent, message)
 
 
 class Hints:

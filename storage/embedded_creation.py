@@ -50,7 +50,7 @@ def _run_initdb(
     try:
         if account is not None:
             os.fchown(reading, account.uid, account.gid)
-        os.write(writing, f"{password}\n".encode("ascii"))
+        os.write(writing, f"{password}\n".encode())
         os.close(writing)
         with way_to(layout.unfinished_data, account) as way:
             process = spawn(

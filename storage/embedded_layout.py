@@ -102,7 +102,7 @@ class Layout:
         if not self.data.exists():
             return None
         try:
-            return int((self.data / "PG_VERSION").read_text(encoding="ascii"))
+            return int((self.data / "PG_VERSION").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             raise StorageUnavailable(
                 f"{self.data} holds no usable PostgreSQL data.",
@@ -123,7 +123,7 @@ def embedded_url(directory: Path, database: str) -> str:
     """
     layout = Layout.of(directory)
     try:
-        password = layout.password.read_text(encoding="ascii")
+        password = layout.password.read_text(encoding="utf-8")
         owner = layout.directory.stat().st_uid
     except FileNotFoundError:
         raise StorageUnavailable(
@@ -163,7 +163,7 @@ def create_password(layout: Layout) -> str:
     fresh = layout.password.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(password)
         file.flush()
         os.fsync(file.fileno())

@@ -7,13 +7,12 @@ import errno
 import fcntl
 import os
 import signal
-import time
 from typing import TYPE_CHECKING
 
 import psutil
 
 from config.errors import StorageUnavailable
-from storage.postgres_process import is_gone, kill, processes_in
+from storage.postgres_process import kill, processes_in, wait_gone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 
 #: How long a server that was told to stop may take before it is killed, in seconds.
 SHUTDOWN_SECONDS = 15.0
-_POLL_SECONDS = 0.01
+#: How long what is left of a creation that was cut short may take before it is killed, in seconds.
+CREATION_GRACE_SECONDS = 3.0
 #: The directories locked in this process, each with the process's id (a forked child has none).
 _taken: set[tuple[int, Path]] = set()
 
@@ -63,9 +63,9 @@ class DirectoryLock:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
+            os.write(descriptor, f"{os.getpid()}\n".encode())
         except OSError as error:
-            holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
+            holder = os.read(descriptor, 32).decode("utf-8", "replace").strip()
             os.close(descriptor)
             if error.errno not in {errno.EAGAIN, errno.EACCES}:
                 raise
@@ -103,7 +103,12 @@ def end_predecessor(layout: Layout) -> None:
     noted = layout.process_file_lines()[:1]
     for process in processes_in([layout.data]):
         if str(process.pid) in noted:
-            _shut_down(process)
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGINT)
+            wait_gone(process, SHUTDOWN_SECONDS)
+    # Without its master, a creation under way ends by itself; killed, it would leave shared memory behind.
+    for process in processes_in([layout.unfinished_data]):
+        wait_gone(process, CREATION_GRACE_SECONDS)
     end_everything(layout)
     # The noted process id may be a zombie's by now, or somebody else's; PostgreSQL would refuse to start for
     # either.
@@ -122,11 +127,3 @@ def end_everything(layout: Layout) -> None:
 
     """
     kill(processes_in([layout.data, layout.unfinished_data]))
-
-
-def _shut_down(postmaster: psutil.Process) -> None:
-    with contextlib.suppress(psutil.Error):
-        postmaster.send_signal(signal.SIGINT)
-    deadline = time.monotonic() + SHUTDOWN_SECONDS
-    while not is_gone(postmaster) and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)

@@ -191,17 +191,24 @@ def kill(processes: Sequence[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    deadline = time.monotonic() + _KILLED_SECONDS
-    while remaining := [process for process in processes if not is_gone(process)]:
-        if time.monotonic() > deadline:
+    for process in processes:
+        if not wait_gone(process, _KILLED_SECONDS):
             raise StorageUnavailable(
-                f"PostgreSQL's process {remaining[0].pid} cannot be killed; it may be waiting for a disk.",
+                f"PostgreSQL's process {process.pid} cannot be killed; it may be waiting for a disk.",
                 "Look at the system's log for disk errors.",
             )
-        time.sleep(_POLL_SECONDS)
-    for process in processes:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(process.pid, os.WNOHANG)
+
+
+def wait_gone(process: psutil.Process, seconds: float) -> bool:
+    """Wait at most ``seconds`` for a process to end; return whether it did."""
+    deadline = time.monotonic() + seconds
+    while not is_gone(process):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
 
 
 def is_gone(process: psutil.Process) -> bool:

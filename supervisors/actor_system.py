@@ -24,12 +24,11 @@ from supervisors.frames import KEY_LENGTH
 from supervisors.replication import FindName, NameFound
 from supervisors.system_base import (
     ANSWER_SECONDS,
-    CLIENT_BASE,
-    DAEMON_BASE,
     AdminNotStartedError,
+    ClientSystemBase,
     DaemonSystemBase,
 )
-from supervisors.transport import install
+from supervisors.transport import Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,15 +56,14 @@ def start_actor_system(home: Home, bind_address: str, port: int) -> ActorSystem:
         SalamanderError: the port is taken, or the Admin does not start.
 
     """
-    _install(home, bind_address)
-    _keep_thespian_log(home)
-    with contextlib.closing(_reserve(bind_address, port)) as DaemonSystemBase.reservation:
-        taken = DaemonSystemBase.reservation.getsockname()[1]
+    network = _network(home, bind_address)
+    with contextlib.closing(_reserve(bind_address, port)) as reservation:
+        _keep_thespian_log(home)
         try:
-            return ActorSystem(DAEMON_BASE, _capabilities(taken), transientUnique=True)
+            return _actor_system(DaemonSystemBase(network, reservation))
         except (AdminNotStartedError, ActorSystemException) as error:
             raise SalamanderError(
-                f"The actor system did not start on {bind_address}:{taken}: {error}.",
+                f"The actor system did not start on {bind_address}:{reservation.getsockname()[1]}: {error}.",
                 "Look at thespian.log in the home's logs directory, then start again.",
                 code="actor_system_not_started",
             ) from error
@@ -81,10 +79,10 @@ def connect_actor_system(home: Home, bind_address: str, port: int) -> ActorSyste
     """
     if not home.frame_key.exists():
         raise DaemonNotRunning(home.path)
-    _install(home, bind_address)
+    network = _network(home, bind_address)
     utilis.thesplog_control(baseLevel=logging.WARNING, useLogging=False, tmpFileMaxSize=0)
     try:
-        return ActorSystem(CLIENT_BASE, _capabilities(port), transientUnique=True)
+        return _actor_system(ClientSystemBase(network, port))
     except ConnectionRefusedError:
         raise DaemonNotRunning(home.path) from None
     except TimeoutError:
@@ -106,7 +104,7 @@ def admin_pid(system: ActorSystem) -> int:
 
 def admin_port(system: ActorSystem) -> int:
     """Return the port clients connect to."""
-    return int(system.capabilities["Admin Port"])
+    return int(system._systemBase.adminAddr.addressDetails.sockname[1])
 
 
 def lookup(system: ActorSystem, global_name: str, seconds: float = ANSWER_SECONDS) -> ActorAddress | None:
@@ -143,13 +141,12 @@ def _private_endpoint(system: ActorSystem) -> Iterator[ExternalContext]:
         endpoint.exit_clone()
 
 
-def _capabilities(port: int) -> dict[str, Any]:
-    # Forking shares the memory of the imported libraries, and our state: the key is never written anywhere.
-    return {"Admin Port": port, "Process Startup Method": "fork"}
+def _actor_system(base: ClientSystemBase | DaemonSystemBase) -> ActorSystem:
+    return ActorSystem(base, transientUnique=True)
 
 
-def _install(home: Home, bind_address: str) -> None:
-    """Make this process use the home's key and the address."""
+def _network(home: Home, bind_address: str) -> Network:
+    """Return the home's key and the address, both checked."""
     try:
         address = ipaddress.IPv4Address(bind_address)
     except ValueError:
@@ -162,7 +159,7 @@ def _install(home: Home, bind_address: str) -> None:
         raise HomeNotUsable(home.path, f"frame.key: {error.strerror}") from error
     if len(key) != KEY_LENGTH:
         raise HomeNotUsable(home.path, f"frame.key does not hold {KEY_LENGTH} bytes")
-    install(key, bind_address)
+    return Network(key, bind_address)
 
 
 def _bind_address_unusable(reason: str) -> ConfigurationInvalid:

@@ -19,7 +19,7 @@ from config.logging import logger
 from storage import devices
 from storage.devices import Device
 from storage.outbox import Outbox
-from supervisors.policy import CAN_HEAL, POLICIES, Action, Backoff, RestartIntensity, Trouble, delay_before
+from supervisors.policy import CAN_HEAL, POLICIES, UNKNOWN_CAUSE, Action, Backoff, RestartIntensity, Trouble, delay_before
 
 if TYPE_CHECKING:
     from actors.whatsapp.services import Services
@@ -67,7 +67,7 @@ class DeviceSupervisor:
     ) -> Decision:
         """Look a trouble up in the policy and set the timer that it calls for."""
         supervised = self._supervised[device_id]
-        policy = POLICIES[cause_code]
+        policy = POLICIES.get(cause_code, POLICIES[UNKNOWN_CAUSE])
         words = f"{policy.words} ({detail})" if detail else policy.words
         if policy.action is Action.PROBE:
             return Decision(policy.state, words, None, wait_for_library=True, probe=True)

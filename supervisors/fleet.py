@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from actors.base import SupervisedActor
+from actors.child import SupervisedChild
 from actors.messages import (
     DevicesChanged,
     Heartbeat,
@@ -39,7 +39,7 @@ from storage.database import SingleConnection, database_url
 from storage.restarts import Restart, RestartJournal
 from supervisors.placement import place
 from supervisors.policy import Backoff, Trouble
-from supervisors.processes import name_process, own_process_started, process_is_alive
+from supervisors.processes import own_process_started, process_is_alive
 
 #: How often children are looked at, in seconds.
 _TICK_SECONDS = 0.25
@@ -75,7 +75,7 @@ class Child:
         return self.address is not None and self.heard_at is not None
 
 
-class FleetSupervisor(SupervisedActor):
+class FleetSupervisor(SupervisedChild):
     """Starts every other actor, and starts again what dies."""
 
     def __init__(self) -> None:
@@ -91,12 +91,11 @@ class FleetSupervisor(SupervisedActor):
 
     # --- life --------------------------------------------------------------------------------------------
 
-    def on_start_child(self, message: StartChild, _sender: Any) -> None:
+    def begin(self) -> None:
         """Begin: the router first, then whatever the device table asks for."""
-        name_process("fleet")
-        logger().info("The fleet starts", owner=message.owner)
+        logger().info("The fleet starts")
         self._children.setdefault("router", Child("router", "router"))
-        self.on_wakeup("tick", None)
+        self.on_wakeup("tick")
 
     def on_ping(self, message: Ping, sender: Any) -> None:
         """Say that the fleet is supervised, and whether everything is up."""
@@ -104,10 +103,10 @@ class FleetSupervisor(SupervisedActor):
         detail = "up" if everything else "starting"
         self.send(sender, Pong(message.request, os.getpid(), own_process_started(), detail))
 
-    def on_wakeup(self, payload: Any, _sender: Any) -> None:
+    def on_wakeup(self, payload: Any) -> None:
         """Look after the children, and come back in a moment."""
         if payload != "tick":
-            return
+            return  # the root has nobody to report to; the watchdog asks it
         try:
             if not self._stopping:
                 self._look_after_children()

@@ -78,6 +78,13 @@ POLICIES: dict[str, Policy] = {
         Action.REFRESH,
         "Check the proxy of this device.",
     ),
+    "certificate_refused": Policy(
+        "refreshing",
+        "WhatsApp's certificate is not trusted.",
+        Action.REFRESH,
+        "Check the clock, the system's certificates, and whether a proxy opens TLS.",
+        alert=True,
+    ),
     "server_error": Policy(
         "refreshing", "WhatsApp's server reports a fault of its own.", Action.REFRESH, _WAIT_ADVICE
     ),
@@ -133,6 +140,9 @@ POLICIES: dict[str, Policy] = {
         "Try again: run.py device pair NAME",
     ),
 }
+
+#: What an unknown cause is treated as.
+UNKNOWN_CAUSE = "connect_refused"
 
 #: States in which a send may ask for a healthy client: all others wait for the operator, a time or a phone.
 CAN_HEAL = frozenset({"connecting", "online", "reconnecting", "refreshing"})

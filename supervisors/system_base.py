@@ -1,36 +1,38 @@
 """Two ends of Thespian's actor system: the watchdog's starts an Admin, a client's never does.
 
-Both are registered where Thespian looks for system bases, so ``ActorSystem(DAEMON_BASE, …)`` finds them once
-this module is imported.
+``ActorSystem`` takes either as its system base. Processes are made by forking: that shares the memory of the
+imported libraries, and hands the key on without writing it anywhere.
 """
 
-# ruff: noqa: N802, N803, N815 - Thespian's names are overridden
+# ruff: noqa: N802, N803 - Thespian's names are overridden
 from __future__ import annotations
 
+import functools
 import json
 import os
 import select
-import sys
 import time
 import types
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from thespian.system.messages.admin import QueryAck, QueryExists
 from thespian.system.messages.multiproc import EndpointConnected
 from thespian.system.multiprocCommon import multiprocessCommon, startAdmin
 from thespian.system.transport import ReceiveEnvelope
 
+from supervisors.births import AdminBirth
 from supervisors.processes import become_subreaper, process_started
 from supervisors.replication import NamingAdmin
-from supervisors.transport import AdminBirth, HardenedTransport
+from supervisors.transport import HardenedTransport
 
 if TYPE_CHECKING:
     import socket
 
-#: Thespian's names for the system of the watchdog and of clients.
-DAEMON_BASE = "salamanderTCPBase"
-CLIENT_BASE = "salamanderTCPClientBase"
+    from supervisors.transport import Network
+
+#: What the Admin calls itself.
+_NAME = "salamanderTCPBase"
 #: How long a new Admin and its logger may take until they serve, in seconds (about 0.1 on an idle machine).
 START_SECONDS = 20.0
 #: How long the Admin may take to answer a client that finds its port open, in seconds.
@@ -44,14 +46,19 @@ class AdminNotStartedError(Exception):
 class _SystemBase(multiprocessCommon):
     """What the watchdog's and the clients' ends have in common."""
 
-    transportType: ClassVar[type[HardenedTransport]] = HardenedTransport
-
-    def __init__(self, system: Any, logDefs: Any = None) -> None:
-        system.capabilities["Thespian ActorSystem Name"] = DAEMON_BASE
-        system.capabilities["Thespian ActorSystem Version"] = 1
-        system.capabilities["Thespian Watch Supported"] = True
+    def __init__(self, network: Network, port: int) -> None:
+        self.transportType = functools.partial(HardenedTransport, network=network)
+        system = types.SimpleNamespace(
+            capabilities={
+                "Admin Port": port,
+                "Process Startup Method": "fork",
+                "Thespian ActorSystem Name": _NAME,
+                "Thespian ActorSystem Version": 1,
+                "Thespian Watch Supported": True,
+            }
+        )
         try:
-            super().__init__(system, logDefs)
+            super().__init__(system)
         except BaseException:
             if hasattr(self, "transport"):
                 self.transport.close()
@@ -87,8 +94,11 @@ class ClientSystemBase(_SystemBase):
 class DaemonSystemBase(_SystemBase):
     """Starts an Admin of its own, and is content with no other."""
 
-    reservation: ClassVar[socket.socket]
     admin_pid: int | None = None
+
+    def __init__(self, network: Network, reservation: socket.socket) -> None:
+        self._reservation = reservation
+        super().__init__(network, reservation.getsockname()[1])
 
     def _startAdmin(self, adminAddr: Any, addrOfStarter: Any, capabilities: Any, logDefs: Any) -> None:
         reading, writing = os.pipe()
@@ -97,7 +107,7 @@ class DaemonSystemBase(_SystemBase):
             starter=os.getpid() if adopting else None,
             starter_since=process_started(os.getpid()),
             report=writing,
-            reservation=self.reservation,
+            reservation=self._reservation,
         )
         try:
             process = self.mpcontext.Process(
@@ -143,14 +153,3 @@ def _read_pid(report: int, deadline: float) -> int:
     if "error" in told:
         raise AdminNotStartedError(str(told["error"]))
     return int(told["pid"])
-
-
-def _register(name: str, base: type[_SystemBase]) -> None:
-    """Let ``ActorSystem(name)`` find ``base``, where Thespian looks for system bases."""
-    module = types.ModuleType(f"thespian.system.{name}")
-    module.__dict__["ActorSystemBase"] = base
-    sys.modules[module.__name__] = module
-
-
-_register(DAEMON_BASE, DaemonSystemBase)
-_register(CLIENT_BASE, ClientSystemBase)

@@ -69,9 +69,9 @@ def ensure_environment(home: Home, *, simulator: bool) -> None:
     """
     proxy = ca_file = None
     if simulator:
-        from simulator.whatsapp.authority import create_authority  # noqa: PLC0415 - only when it is switched on
+        from simulator.whatsapp.authority import prepare_authority  # noqa: PLC0415 - only when it is switched on
 
-        ca_file = create_authority(home.simulator)
+        ca_file = prepare_authority(home.simulator).ca_file
         proxy = os.environ.get("HTTPS_PROXY", "")
         if os.environ.get("SALAMANDER_SIMULATOR") != str(home.simulator):
             proxy = f"http://127.0.0.1:{_free_port('127.0.0.1')}"

@@ -14,8 +14,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from actors.base import SupervisedActor
-from actors.messages import Heartbeat, HostDevices, StartChild, StopChild, WorkNoted, WorkWaiting
+from actors.child import SupervisedChild
+from actors.messages import HostDevices, StopChild, WorkNoted, WorkWaiting
 from actors.platforms import contract_of
 from actors.platforms.checks import check_account
 from actors.platforms.contract import Account, PlatformMessage
@@ -29,7 +29,6 @@ from storage.credentials import CredentialSeal
 from storage.database import PooledConnections, database_url
 from storage.devices import Device
 from storage.outbox import Claim, Orphan, Outbox
-from supervisors.processes import name_process, own_process_started
 
 #: How often the provider is asked about messages in doubt, in seconds.
 _LOOKUP_SECONDS = 15.0
@@ -41,40 +40,30 @@ _BROKEN_ACCOUNT_SECONDS = 60.0
 _CONNECTIONS = 4
 
 
-class PlatformActor(SupervisedActor):
+class PlatformActor(SupervisedChild):
     """The actor of one platform."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._start: StartChild | None = None
-        self._parent: Any = None
         self._dispatcher: Dispatcher | None = None
 
-    def on_start_child(self, message: StartChild, sender: Any) -> None:
-        """Begin: report life, then start dispatching."""
-        self._start, self._parent = message, sender
-        name_process(f"platform-{message.name}")
-        self.on_wakeup("beat", sender)
-        endpoint = loopback_endpoint(self.home)
+    def begin(self) -> None:
+        """Start dispatching."""
+        assert self.start is not None  # noqa: S101 - life begins with it
         self._dispatcher = Dispatcher(
-            message.name,
-            Outbox(PooledConnections(database_url(self.home, self.settings), _CONNECTIONS), message.owner),
+            self.start.name,
+            Outbox(PooledConnections(database_url(self.home, self.settings), _CONNECTIONS), self.start.owner),
             CredentialSeal(self.home.credentials_key),
-            loopback_allowed=endpoint is not None,
+            loopback_allowed=loopback_endpoint(self.home) is not None,
             workers=self.settings.platform_workers,
             poll_seconds=self.settings.poll_seconds,
         )
-        self._dispatcher.host(message.device_ids)
+        self._dispatcher.host(self.start.device_ids)
         self._dispatcher.start()
 
-    def on_wakeup(self, payload: Any, _sender: Any) -> None:
-        """Report life on every beat, as long as the dispatcher lives."""
-        if payload == "beat" and self._start is not None:
-            if self._dispatcher is None or self._dispatcher.is_alive():
-                started = own_process_started()
-                beat = Heartbeat("platform", self._start.name, self._start.owner, os.getpid(), started)
-                self.send(self._parent, beat)
-            self.wake_after(self.settings.heartbeat_seconds, "beat")
+    def is_well(self) -> bool:
+        """Return whether the dispatcher lives."""
+        return self._dispatcher is None or self._dispatcher.is_alive()
 
     def on_host_devices(self, message: HostDevices, _sender: Any) -> None:
         """Send for these devices from now on."""

@@ -43,6 +43,14 @@ LONGEST_REPLY_BYTES = 1_000_000
 #: The wait before a platform that could not be reached is tried again, in seconds.
 UNREACHABLE_SECONDS = 10.0
 
+#: Raised while the connection is looked for, so before anything is sent: redirects, which could raise them
+#: later, are not looked at.
+_UNUSABLE_ADDRESSES = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+)
+
 # urllib3 warns with whole URLs (a reply's broken header is enough); nothing of it may reach a log.
 logging.getLogger("urllib3").setLevel(logging.CRITICAL + 1)
 
@@ -211,6 +219,8 @@ def judge_failure(error: Exception) -> Rejected | Retryable | Unknown:
     time-out or a reset above all, looks the same whether the provider read the request or not.
     """
     name = _name(error)
+    if isinstance(error, _UNUSABLE_ADDRESSES):
+        return Rejected("address_invalid", f"the base URL or the proxy is no address ({name})", Scope.CONFIG)
     # ConnectTimeout and SSLError are ConnectionErrors too, so the order of these questions matters.
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return _not_reached("connect_timeout", f"no connection in time ({name})", error)

@@ -106,7 +106,7 @@ class Binding:
         # neonize names the client after the phone number. Two companions of one number would share a name, and the
         # finalizer of a forgotten client would stop the one that took its place.
         client.uuid = identity
-        client._stop_finalizer.detach()  # noqa: SLF001
+        client._stop_finalizer.detach()
         return client
 
     async def connect(

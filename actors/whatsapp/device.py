@@ -111,8 +111,8 @@ class Supervisor(Protocol):
         """Return whether a refresh is on its way to the device."""
 
 
-#: What the client's failure codes mean to the supervisor's table, where the two differ.
-_CAUSE_OF_CLIENT_ERROR = {"logged_out": "logged_out", "no_session": "store_missing"}
+#: Failure codes of the client that stand in the supervisor's table under another name.
+_CAUSE_OF_CLIENT_ERROR = {"closed": "stuck", "already_open": "stuck", "library_stopped": "crashed"}
 #: Receipts by WhatsApp's words, and the stage they prove.
 _STAGE_OF_RECEIPT = {"delivered": "delivered", "read": "read", "played": "read", "sender": "sent"}
 _PROBE_SECONDS = 8.0
@@ -192,7 +192,8 @@ class WhatsAppDevice:
         return None
 
     async def _send_all(self, client: WhatsAppClient) -> None:
-        while client is self._client and client.connected and self.state == "online":
+        # A client is busy when an earlier send is still under way in the library, its message in doubt meanwhile.
+        while client is self._client and client.connected and not client.busy and self.state == "online":
             if not await self._sender.send_next(client, client.close):
                 return
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
@@ -33,24 +32,27 @@ class RegistryGate:
         self._open = asyncio.Event()
         self._open.set()
         self._entering = 0
-        self._last_entry = 0.0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
 
     async def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Run a call that reads the maps when it begins, in a thread of its own."""
         while not self._open.is_set():  # it may have closed again before this task got its turn
             await self._open.wait()
         self._entering += 1
+        self._quiet.clear()
         loop = asyncio.get_running_loop()
 
         def enter() -> Result:
-            loop.call_soon_threadsafe(self._entered)
+            loop.call_soon_threadsafe(loop.call_later, _ENTRY_SECONDS, self._entered)
             return function(*arguments)
 
         return await self._threads.run(enter)
 
     def _entered(self) -> None:
         self._entering -= 1
-        self._last_entry = time.monotonic()
+        if self._entering == 0:
+            self._quiet.set()
 
     @contextlib.asynccontextmanager
     async def changing(self) -> AsyncIterator[None]:
@@ -59,8 +61,7 @@ class RegistryGate:
             self._open.clear()
             reopening = asyncio.get_running_loop().call_later(_CALLS_WAIT_SECONDS, self._open.set)
             try:
-                while self._entering or time.monotonic() - self._last_entry < _ENTRY_SECONDS:
-                    await asyncio.sleep(_ENTRY_SECONDS / 5)
+                await self._quiet.wait()
                 yield
             finally:
                 reopening.cancel()

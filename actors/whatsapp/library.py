@@ -202,7 +202,7 @@ class ClientLibrary:
                 # The first failure may only mean that the server was restarted since the last look.
                 if self._store is not None:
                     self._store.close()
-                if attempt == 2:  # noqa: PLR2004
+                if attempt == 2:
                     sentence = f"The session store did not answer ({type(error).__name__})."
                     raise ClientError("store_unavailable", sentence) from error
             else:

@@ -87,8 +87,7 @@ class Sender:
     async def _content_of(self, claim: Claim) -> Content:
         if claim.kind == "text":
             return Content("text", claim.body)
-        loopback = self._services.library.uses_loopback
-        media = await asyncio.to_thread(fetch_media, claim.media_url, loopback_allowed=loopback)
+        media = await asyncio.to_thread(fetch_media, claim.media_url, loopback_allowed=self._services.loopback)
         return Content(claim.kind, claim.body, media, claim.media_name)
 
     async def _record_answer(self, claim: Claim, call: asyncio.Future[Sent]) -> None:

@@ -20,7 +20,7 @@ from storage.credentials import CredentialSeal
 from storage.database import Connection, Database
 
 if TYPE_CHECKING:
-    from actors.whatsapp.client import ClientLibrary
+    from actors.whatsapp.library import ClientLibrary
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -39,6 +39,7 @@ class Services:
         owner: this process instance, as it stands in the outbox's attempts.
         database: Salamander's tables.
         sessions: whatsmeow's tables.
+        loopback: whether WhatsApp is the one on this machine.
     """
 
     home: Home
@@ -47,6 +48,7 @@ class Services:
     database: Database
     sessions: Database
     seal: CredentialSeal
+    loopback: bool
     library: ClientLibrary
 
     def __post_init__(self) -> None:

@@ -14,15 +14,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from actors.base import SupervisedActor
-from actors.messages import Heartbeat, HostDevices, StartChild, StopChild, TellDevice, WorkNoted, WorkWaiting
+from actors.child import SupervisedChild
+from actors.messages import HostDevices, StopChild, TellDevice, WorkNoted, WorkWaiting
 from actors.whatsapp.services import DATABASE_THREADS, Services
 from config.daemon import loopback_endpoint
 from config.logging import logger
 from storage.credentials import CredentialSeal
 from storage.database import PooledConnections, database_url, whatsmeow_url
 from supervisors.devices import DeviceSupervisor
-from supervisors.processes import name_process, own_process_started, raise_descriptor_limit
+from supervisors.processes import raise_descriptor_limit
 
 #: The loop thread must show itself this often, or the shard stops its heartbeat and is replaced, in seconds.
 _LOOP_SILENCE_SECONDS = 10.0
@@ -30,51 +30,35 @@ _LOOP_SILENCE_SECONDS = 10.0
 _LIBRARY_THREADS = 512
 
 
-class WhatsAppShard(SupervisedActor):
+class WhatsAppShard(SupervisedChild):
     """Hosts WhatsApp devices in one process."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._start: StartChild | None = None
-        self._parent: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._devices: DeviceSupervisor | None = None
-        self._loop_seen = 0.0
+        self._loop_seen = time.monotonic()
         self._before_loop: list[Callable[[DeviceSupervisor], None]] = []
         self._handover = threading.Lock()
 
-    def on_start_child(self, message: StartChild, sender: Any) -> None:
-        """Begin: report life at once, then start the loop thread."""
-        self._start, self._parent = message, sender
-        name_process(message.name)
-        self._loop_seen = time.monotonic()
-        self._beat()
-        _detach_output(self.home.logs / "library.out")
-        directory = self.home.run / message.name
+    def begin(self) -> None:
+        """Give the process a directory and an output of its own, then start the loop thread."""
+        assert self.start is not None  # noqa: S101 - life begins with it
+        _detach_output(self.home.logs / "library.log")
+        directory = self.home.run / self.start.name
         directory.mkdir(mode=0o700, exist_ok=True)
         os.chdir(directory)
         raise_descriptor_limit()
         threading.Thread(target=self._run_loop, name="devices", daemon=True).start()
 
-    def on_wakeup(self, payload: Any, _sender: Any) -> None:
-        """Report life on every beat."""
-        if payload == "beat":
-            self._beat()
+    def is_well(self) -> bool:
+        """Return whether the loop shows itself; until it runs, it has the time of a start."""
+        patience = _LOOP_SILENCE_SECONDS if self._loop is not None else self.settings.child_start_seconds
+        return time.monotonic() - self._loop_seen < patience
 
-    def _beat(self) -> None:
-        """Tell the parent that this process and its loop live; a stuck loop stays silent and is replaced."""
-        assert self._start is not None  # noqa: S101 - beats begin with the start
-        if time.monotonic() - self._loop_seen < _LOOP_SILENCE_SECONDS + self.settings.child_start_seconds * (
-            self._loop is None
-        ):
-            hosted = self._devices.hosted() if self._devices is not None else ()
-            self.send(
-                self._parent,
-                Heartbeat(
-                    "shard", self._start.name, self._start.owner, os.getpid(), own_process_started(), hosted
-                ),
-            )
-        self.wake_after(self.settings.heartbeat_seconds, "beat")
+    def hosted(self) -> tuple[int, ...]:
+        """Return the devices hosted here."""
+        return self._devices.hosted() if self._devices is not None else ()
 
     def on_host_devices(self, message: HostDevices, _sender: Any) -> None:
         """Host these devices from now on."""
@@ -118,17 +102,18 @@ class WhatsAppShard(SupervisedActor):
         os._exit(1)
 
     async def _host(self) -> None:
-        assert self._start is not None  # noqa: S101 - the thread is started by the start message
-        from actors.whatsapp.client import ClientLibrary  # noqa: PLC0415 - loads the Go library, here and only here
+        assert self.start is not None  # noqa: S101 - the thread is started by the start message
+        from actors.whatsapp.library import ClientLibrary  # noqa: PLC0415 - loads the Go library, here and only here
 
         endpoint = loopback_endpoint(self.home)
         services = Services(
             home=self.home,
             settings=self.settings,
-            owner=self._start.owner,
+            owner=self.start.owner,
             database=PooledConnections(database_url(self.home, self.settings), DATABASE_THREADS),
             sessions=PooledConnections(whatsmeow_url(self.home, self.settings), 1),
             seal=CredentialSeal(self.home.credentials_key),
+            loopback=endpoint is not None,
             library=ClientLibrary(
                 store_url=whatsmeow_url(self.home, self.settings),
                 default_proxy=endpoint.proxy if endpoint else None,
@@ -136,8 +121,8 @@ class WhatsAppShard(SupervisedActor):
                 threads=_LIBRARY_THREADS,
             ),
         )
-        devices = DeviceSupervisor(services, restarted=self._start.restarted)
-        await devices.host(self._start.device_ids)
+        devices = DeviceSupervisor(services, restarted=self.start.restarted)
+        await devices.host(self.start.device_ids)
         with self._handover:
             self._devices, self._loop = devices, asyncio.get_running_loop()
         for work in self._before_loop:

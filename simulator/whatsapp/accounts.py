@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from typing import Any
 
 from simulator.whatsapp.curve import KeyPair
 from simulator.whatsapp.records import Companion, Phone
@@ -18,7 +19,8 @@ CREATE TABLE IF NOT EXISTS phone_pre_keys (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS companions (
     number TEXT, device INTEGER, noise BLOB, identity BLOB, registration INTEGER, signed_pre_key_id INTEGER,
-    signed_pre_key BLOB, signature BLOB, device_identity BLOB, has_history INTEGER, PRIMARY KEY (number, device)
+    signed_pre_key BLOB, signature BLOB, device_identity BLOB, has_history INTEGER,
+    has_uploaded INTEGER, PRIMARY KEY (number, device)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS removed_companions (noise BLOB PRIMARY KEY, number TEXT, device INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS companion_pre_keys (
@@ -110,7 +112,7 @@ class Accounts:
     def save_companion(self, companion: Companion) -> None:
         """Remember a companion, or its new keys."""
         self._database.execute(
-            "INSERT OR REPLACE INTO companions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO companions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 companion.number,
                 companion.device,
@@ -122,6 +124,7 @@ class Accounts:
                 companion.signature,
                 companion.device_identity,
                 companion.has_history,
+                companion.has_uploaded,
             ),
         )
         self._database.execute("DELETE FROM removed_companions WHERE noise = ?", (companion.noise,))
@@ -199,5 +202,5 @@ class Accounts:
         self._database.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", (number, address, record))
 
 
-def _companion(row: tuple[str, int, bytes, bytes, int, int, bytes, bytes, bytes, int]) -> Companion:
-    return Companion(*row[:9], has_history=bool(row[9]))
+def _companion(row: tuple[Any, ...]) -> Companion:
+    return Companion(*row[:9], has_history=bool(row[9]), has_uploaded=bool(row[10]))

@@ -20,6 +20,8 @@ _MEDIA_FIELDS = {
     "audio": "audioMessage",
     "document": "documentMessage",
 }
+#: The field "sync type" with the value 0, which clients require and Python leaves out because it is 0.
+_INITIAL_BOOTSTRAP = b"\x08\x00"
 #: Messages that wrap another one.
 _WRAPPERS = ("documentWithCaptionMessage", "ephemeralMessage", "viewOnceMessage", "viewOnceMessageV2")
 
@@ -68,7 +70,6 @@ def text_message(text: str) -> bytes:
 def first_history(number_jid: str, name: str) -> bytes:
     """Return the first history a phone shares with a new companion: no chats, its own name."""
     history = schema.HistorySync(
-        syncType=schema.HistorySync.HistorySyncType.INITIAL_BOOTSTRAP,
         chunkOrder=1,
         progress=100,
         pushnames=[schema.Pushname(id=number_jid, pushname=name)],
@@ -77,7 +78,7 @@ def first_history(number_jid: str, name: str) -> bytes:
         syncType=schema.Message.HistorySyncType.INITIAL_BOOTSTRAP,
         chunkOrder=1,
         progress=100,
-        initialHistBootstrapInlinePayload=zlib.compress(history.SerializeToString()),
+        initialHistBootstrapInlinePayload=zlib.compress(_INITIAL_BOOTSTRAP + history.SerializeToString()),
     )
     protocol = schema.Message.ProtocolMessage(
         type=schema.Message.ProtocolMessage.Type.HISTORY_SYNC_NOTIFICATION,

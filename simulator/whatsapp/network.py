@@ -209,10 +209,13 @@ class Network:
         answer = queries.answer(self, companion, stanza)
         if self.store.accounts.companion(*companion.key) is None:
             connection.finish()
-        elif stanza.text("xmlns") == "passive" and not companion.has_history:
-            # The client has its pre-keys on the server by now, so its phone can write to it.
-            if self.phones.share_history(companion):
-                self.store.accounts.save_companion(replace(companion, has_history=True))
+        elif (
+            stanza.text("xmlns")
+            == "passive"  # by now the client's keys are here, so its phone can write to it
+            and not companion.has_history
+            and self.phones.share_history(companion)
+        ):
+            self.store.accounts.save_companion(replace(companion, has_history=True))
         return [answer]
 
     # Faults

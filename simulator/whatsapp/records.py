@@ -63,7 +63,11 @@ class Phone:
 
 @dataclass(frozen=True)
 class Companion:
-    """A linked device: what the server and the phone know of it, public keys only."""
+    """A linked device: what the server and the phone know of it, public keys only.
+
+    ``has_history`` says that its phone has sent it the first history, ``has_uploaded`` that it has given the
+    server one-time keys.
+    """
 
     number: str
     device: int
@@ -75,6 +79,7 @@ class Companion:
     signature: bytes
     device_identity: bytes = b""
     has_history: bool = False
+    has_uploaded: bool = False
 
     @property
     def jid(self) -> Jid:

@@ -70,7 +70,7 @@ def read_registration(data: Any, noise: bytes, connection: Connection) -> Waitin
     Raises:
         MalformedStanza: one is missing, or the signed pre-key is not signed by the identity.
     """
-    lengths = [len(data.eIdent), len(data.eSkeyVal), len(data.eSkeySig), len(data.eRegid), len(data.eSkeyID)]
+    lengths = [len(data.eIdent), len(data.eSkeyVal), len(data.eSkeySig), len(data.eRegid), len(data.eSkeyId)]
     if lengths != [32, 32, 64, 4, 3] or data.eKeytype != b"\x05":
         raise MalformedStanza("a registration with keys of wrong types or lengths")
     if not verify_pre_key(data.eIdent, data.eSkeyVal, data.eSkeySig):
@@ -80,7 +80,7 @@ def read_registration(data: Any, noise: bytes, connection: Connection) -> Waitin
         noise=noise,
         identity=data.eIdent,
         registration=int.from_bytes(data.eRegid, "big"),
-        signed_pre_key_id=int.from_bytes(data.eSkeyID, "big"),
+        signed_pre_key_id=int.from_bytes(data.eSkeyId, "big"),
         signed_pre_key=data.eSkeyVal,
         signature=data.eSkeySig,
     )

@@ -179,7 +179,7 @@ class Parent(Child):
         )
 
 
-class Plain(Actor):
+class Plain(Actor):  # type: ignore[misc] # Thespian is untyped
     """An actor that does not use our base class."""
 
     def receiveMessage(self, msg: Any, sender: ActorAddress) -> None:  # noqa: N802

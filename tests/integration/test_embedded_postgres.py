@@ -1,7 +1,7 @@
 """The embedded PostgreSQL server: a real one, started, killed and started again.
 
-As root, every home of these tests lies below a directory of root's own (0700), which the server's account cannot
-enter; the core of it is repeated as an ordinary user.
+As root, every home of these tests lies below a directory of root's own (0700), which the server's account
+cannot enter; the core of it is repeated as an ordinary user.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from config.errors import ConfigurationInvalid, HomeNotUsable, SalamanderError, 
 from storage import embedded_ownership
 from storage.embedded import EmbeddedPostgres, embedded_url
 from storage.embedded_layout import LONGEST_SOCKET_PATH, Layout
-from storage.locate_postgres import WHEEL, locate_programs
+from storage.locate_postgres import INSTALLED, OLDEST_MAJOR, WHEEL, locate_programs, read_programs
 from storage.postgres_process import Account, processes_in
 from storage.server_log import ServerLog, reason_in
 from storage.shared_programs import programs_for
@@ -150,6 +150,15 @@ def test_the_core_works_as_the_user_of_this_run(tmp_path: Path) -> None:
     core_scenario(tmp_path / "pg")
 
 
+def test_the_core_works_with_the_oldest_release_installed(tmp_path: Path) -> None:
+    installed = [directory for pattern in INSTALLED for directory in Path("/").glob(pattern)]
+    releases = [programs for directory in installed if (programs := read_programs(directory))]
+    releases = [programs for programs in releases if programs.major >= OLDEST_MAJOR]
+    if not releases:
+        pytest.skip("no PostgreSQL is installed besides the wheel")
+    core_scenario(tmp_path / "pg", min(releases, key=lambda programs: programs.major).directory)
+
+
 @root_only
 def test_the_core_works_as_an_ordinary_user(tmp_path: Path) -> None:
     nobody = pwd.getpwnam("nobody")
@@ -161,7 +170,7 @@ def test_the_core_works_as_an_ordinary_user(tmp_path: Path) -> None:
         home = public / "home"
         home.mkdir(mode=0o700)
         os.chown(home, nobody.pw_uid, nobody.pw_gid)
-        # The interpreter may lie where that user cannot go, so everything is imported before the user changes.
+        # The interpreter may lie where that user cannot go, so all is imported before the user changes.
         code = (
             "import os, sys; from pathlib import Path; import test_embedded_postgres as tests\n"
             f"os.setgroups([]); os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid}); os.chdir('/')\n"
@@ -355,6 +364,7 @@ def test_a_second_daemon_is_refused_by_name(make: Make, tmp_path: Path) -> None:
         assert refused.value.code == "postgres_in_use"
         assert one_value(embedded_url(tmp_path / "pg", "postgres"), "SELECT 1") == 1
         process.kill()
+        wait_until(lambda: server_processes(tmp_path / "pg") == [], "the server ends with its daemon")
 
 
 def test_a_second_server_object_in_one_process_is_refused_too(make: Make) -> None:
@@ -388,7 +398,7 @@ def test_any_path_will_do(make: Make, tmp_path: Path, name: str) -> None:
     server.start()
     server.ensure_database("salamander")
     assert one_value(server.url("salamander"), "SELECT 1") == 1
-    links = Path(f"/tmp/salamander-{os.geteuid()}")
+    links = Path(f"/tmp/salamander-{os.geteuid()}")  # noqa: S108  (the test is about this very directory)
     if len(name) > LONGEST_SOCKET_PATH:
         assert stat.S_IMODE(links.lstat().st_mode) == 0o700
         mine = [link for link in links.iterdir() if link.resolve() == Layout.of(directory).socket.parent]
@@ -511,6 +521,10 @@ def test_programs_the_account_cannot_reach_are_copied_once_and_repaired(tmp_path
         born = copy.stat().st_ino
         assert programs_for(programs, account, shared) == copied
         assert copy.stat().st_ino == born
+        server = EmbeddedPostgres(tmp_path / "pg", programs=programs.directory, shared_programs=shared)
+        server.start()
+        assert one_value(server.url("postgres"), "SELECT 1") == 1
+        server.stop()
         copied.initdb.write_bytes(b"")
         assert programs_for(programs, account, shared) == copied
         assert copied.initdb.stat().st_size > 0

@@ -14,8 +14,12 @@ from actors.platforms.outcomes import Accepted, AccountState, Rejected, Retryabl
 from actors.platforms.wablas import CONTRACT
 
 ACCOUNT = Account("https://my.wablas.com", {"token": "invented-token", "secret_key": "invented-secret"})
-TEXT = PlatformMessage(reference="m-1", to="6281234567890", kind="text", body="Apa kabar? 🦎 1+1=2 & 50%\nline, two")
-IMAGE = replace(TEXT, kind="image", body="a caption", media_url="https://example.com/a b.jpg?x=1&y=2".replace(" ", "_"))
+TEXT = PlatformMessage(
+    reference="m-1", to="6281234567890", kind="text", body="Apa kabar? 🦎 1+1=2 & 50%\nline, two"
+)
+IMAGE = replace(
+    TEXT, kind="image", body="a caption", media_url="https://example.com/a b.jpg?x=1&y=2".replace(" ", "_")
+)
 QUEUED = "Message is pending and waiting to be processed"
 
 
@@ -83,10 +87,19 @@ def test_no_credential_stands_in_the_address_of_a_send_or_a_look_up() -> None:
             },
             "u-1",
         ),
-        ({"status": True, "data": {"messages": [{"id": "u-2", "phone": 628, "message": None, "image": "a.jpg"}]}}, "u-2"),
+        (
+            {
+                "status": True,
+                "data": {"messages": [{"id": "u-2", "phone": 628, "message": None, "image": "a.jpg"}]},
+            },
+            "u-2",
+        ),
         ({"status": True, "data": {"messages": {"id": "u-3"}}}, "u-3"),
         ({"status": True, "data": {"message": [{"id": "u-4"}]}}, "u-4"),
-        ({"status": True, "data": [{"device_id": "D", "message": {"id": "u-5", "status": "pending"}}]}, "u-5"),
+        (
+            {"status": True, "data": [{"device_id": "D", "message": {"id": "u-5", "status": "pending"}}]},
+            "u-5",
+        ),
         ({"status": True, "data": [{"messages": {"id": "u-6"}}, {"message": {"id": "u-7"}}]}, "u-6"),
         ({"status": True, "data": {"messages": [{"id": 7}]}}, "7"),
         ({"status": True, "message": QUEUED, "data": []}, None),
@@ -99,7 +112,9 @@ def test_every_documented_form_of_success_is_accepted(body: Any, provider_id: st
     assert outcome.provider_id == provider_id
 
 
-@pytest.mark.parametrize("body", [{"status": True}, {"status": True, "data": {"messages": []}}, {"status": True, "message": "ok"}])
+@pytest.mark.parametrize(
+    "body", [{"status": True}, {"status": True, "data": {"messages": []}}, {"status": True, "message": "ok"}]
+)
 def test_a_success_that_names_no_message_is_in_doubt(body: Any) -> None:
     assert isinstance(reply(body), Unknown)
 
@@ -142,7 +157,15 @@ def test_a_known_failure_is_told_by_its_text_whatever_the_status(
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(200, Rejected), (400, Rejected), (401, Rejected), (429, Retryable), (408, Unknown), (500, Unknown), (503, Unknown)],
+    [
+        (200, Rejected),
+        (400, Rejected),
+        (401, Rejected),
+        (429, Retryable),
+        (408, Unknown),
+        (500, Unknown),
+        (503, Unknown),
+    ],
 )
 def test_a_failure_with_an_unknown_text_is_told_by_the_status(status: int, kind: type) -> None:
     assert isinstance(reply({"status": False, "message": "something new"}, status), kind)
@@ -151,7 +174,14 @@ def test_a_failure_with_an_unknown_text_is_told_by_the_status(status: int, kind:
 
 
 def report(*rows: dict[str, Any], status: int = 200, reference: str = "m-1") -> Any:
-    body = {"status": True, "totalData": len(rows), "perPage": "100", "page": "1", "totalPage": 1, "message": list(rows)}
+    body = {
+        "status": True,
+        "totalData": len(rows),
+        "perPage": "100",
+        "page": "1",
+        "totalPage": 1,
+        "message": list(rows),
+    }
     return CONTRACT.parse_lookup(status, {}, json.dumps(body).encode(), reference)
 
 
@@ -184,7 +214,9 @@ def test_a_report_of_other_messages_settles_nothing() -> None:
     assert isinstance(report({"id": "u-9", "ref_id": "another", "status": "sent"}), Unknown)
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"status":false,"message":"token invalid"}', b'{"status":true}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'{"status":false,"message":"token invalid"}', b'{"status":true}']
+)
 def test_a_report_that_cannot_be_read_settles_nothing(body: bytes) -> None:
     assert isinstance(CONTRACT.parse_lookup(200, {}, body, "m-1"), Unknown)
 
@@ -207,5 +239,6 @@ def test_the_check_tells_connected_disconnected_refused_and_unknown_apart() -> N
     assert check({"status": False, "message": "token invalid or device expired"}, 500) is AccountState.REFUSED
     assert check({"status": False, "message": "device disconnected"}, 500) is AccountState.DISCONNECTED
     assert check({}, 401) is AccountState.REFUSED
-    for body in ({}, {"status": True}, {"status": True, "data": {"status": "maybe"}}, []):
+    bodies: list[Any] = [{}, {"status": True}, {"status": True, "data": {"status": "maybe"}}, []]
+    for body in bodies:
         assert check(body) is AccountState.UNKNOWN
