@@ -118,7 +118,7 @@ class Router(SupervisedChild):
                 answers[position] = _rejected(message, problem)
             else:
                 answers[position] = MessageAccepted(answer.id, message.request, answer.repeated)
-        self._dispatch({new.device_id: known[messages[position].device] for position, new in fresh})
+        self._tell_senders({new.device_id: known[messages[position].device] for position, new in fresh})
         return [answer for answer in answers if answer is not None]
 
     def _checked(self, message: SendMessage, device: Device | None) -> NewMessage:
@@ -143,7 +143,7 @@ class Router(SupervisedChild):
             expires_at=message.expires_at,
         )
 
-    def _dispatch(self, concerned: dict[int, Device]) -> None:
+    def _tell_senders(self, concerned: dict[int, Device]) -> None:
         """Tell the actor that sends for each device that there is work."""
         for device in concerned.values():
             if device.platform is None:

@@ -29,6 +29,7 @@ from config.errors import NoAnswer, SalamanderError
 from config.home import Home
 from config.logging import human_line
 from simulator.client import SimulatorClient
+from simulator.platforms.server import DEFAULT_ACCOUNTS
 from storage.outbox import FINAL_STATES
 
 _WHATSAPP_DEVICES = 5
@@ -147,7 +148,7 @@ def _add_devices(fleet: Fleet, simulator: SimulatorClient, say: Callable[[str], 
         simulator.scan(phone, qr)
         _until(lambda name=name: fleet.device(name).state == "online", 60, f"{name} to be online")
         say(f"Paired {name} with the phone {phone}: {fleet.device(name).jid}")
-    credentials = info["platform_credentials"]
+    credentials = DEFAULT_ACCOUNTS
     for platform in ("wablas", "whacenter"):
         name = f"{platform}-1"
         fleet.add_device(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from actors.fleet import Fleet
 from commands.output import AsJson, current_home, out, print_json, print_table, reported
 from config.errors import NotFound
 from simulator.client import SimulatorClient
@@ -66,7 +67,7 @@ def scan(
     as_json: AsJson = False,
 ) -> None:
     """Let a phone scan the QR of the device that waits to be linked."""
-    jid = _client().scan(_digits(number), qr)
+    jid = _client().scan(_digits(number), qr or _waiting_qr())
     print_json({"jid": jid}) if as_json else out.print(f"{_digits(number)} linked {jid}.", markup=False)
 
 
@@ -152,10 +153,19 @@ def stats(as_json: AsJson = False) -> None:
     print_json(counted) if as_json else print_table("Counts", ("what", "value"), sorted(counted.items()), "")
 
 
+def _waiting_qr() -> str:
+    """Return the QR that the one waiting device shows, as a phone would see it on the screen."""
+    with Fleet(current_home().path) as fleet:
+        waiting = [device for device in fleet.devices() if device.pairing_qr]
+    if len(waiting) != 1:
+        raise NotFound(
+            f"{len(waiting)} devices show a QR.", "Name one with --qr TEXT (run.py device pair NAME --json shows it)."
+        )
+    return waiting[0].pairing_qr or ""
+
+
 def _jid_of(device: str) -> str:
     """Return a device's companion; a number is taken as it is."""
-    from actors.fleet import Fleet  # noqa: PLC0415 - only two commands need it
-
     if device.lstrip("+").isdigit():
         return _digits(device)
     with Fleet(current_home().path) as fleet:

@@ -3,12 +3,13 @@
 What is said of Thespian here is true of version 4.0.1, ``system/transport/TCPTransport.py``.
 """
 
-# ruff: noqa: N802, N803 - Thespian's names are overridden
+# ruff: noqa: N802, N803, N815 - Thespian's names are overridden
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
+import secrets
 import socket
 import threading
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from thespian.system.transport.streamBuffer import (
 from thespian.system.utilis import thesplog
 
 from supervisors.births import begin_process, open_sockets
-from supervisors.frames import FrameBuffer, FrameSeal
+from supervisors.frames import FrameBuffer, FrameRefusedError, FrameSeal
 
 #: Connections that have not yet brought a frame of ours, at most; the oldest gives way. One of ours brings
 #: its frame at once unless its sender is busy, so this is far above what a healthy system has.
@@ -47,8 +48,15 @@ class Network:
 
 
 class BoundAddress(TCPv4ActorAddress):
-    """An address that is listened on exactly where it says; Thespian would listen on every interface."""
+    """An address that is listened on exactly where it says, and means one process for ever.
 
+    Thespian would listen on every interface. And to it an address is a port; the system gives the port of a
+    dead process to another soon (among 100 actors started in turn it is likely), which then got the messages
+    meant for the dead one.
+    """
+
+    #: Which of the processes that have this port in turn is meant; empty: any (only the Admin's).
+    incarnation: str = ""
     #: What a transport under construction means by "here", and who may say so.
     here: ClassVar[str] = "127.0.0.1"
     here_lock: ClassVar[threading.RLock] = threading.RLock()
@@ -60,6 +68,13 @@ class BoundAddress(TCPv4ActorAddress):
         external: Any = False,
     ) -> None:
         super().__init__(initialIPAddr or self.here, int(initialIPPort), external)
+
+    def __eq__(self, other: object) -> bool:
+        incarnations = {self.incarnation, getattr(other, "incarnation", "")} - {""}
+        return bool(super().__eq__(other)) and len(incarnations) < 2
+
+    def __hash__(self) -> int:
+        return int(super().__hash__())
 
     @property
     def bindArgs(self) -> tuple[Any]:
@@ -110,6 +125,8 @@ class HardenedTransport(stock.TCPTransport):
         open_sockets.add(self)
         if birth:
             birth.tell(pid=os.getpid())
+        else:
+            self.myAddress.addressDetails.incarnation = secrets.token_hex(8)
 
     # --- what is handed on -------------------------------------------------------------------------------
 
@@ -183,19 +200,21 @@ class HardenedTransport(stock.TCPTransport):
             self._finishIncoming(inc, envelope.sender)
         return None
 
-    @staticmethod
-    def _received(inc: Any) -> tuple[Any, Any]:
+    def _received(self, inc: Any) -> tuple[Any, Any]:
         received, _nothing = inc.data
         if isControlMessage(received):
             raise ValueError("an acknowledgement of nothing")
-        sender, message = received
+        addressee, sender, message = received
+        if addressee and addressee != self.myAddress.addressDetails.incarnation:
+            raise ValueError("a message for a process that had this port before")
         return sender, message
 
     # --- what is sent ------------------------------------------------------------------------------------
 
     def serializer(self, intent: Any) -> bytes:
         """Return the frame of a message."""
-        return bytes(toSendBuffer((self.myAddress, intent.message), self._seal.dumps))
+        addressee = getattr(intent.targetAddr.addressDetails, "incarnation", "")
+        return bytes(toSendBuffer((addressee, self.myAddress, intent.message), self._seal.dumps))
 
     def _check_XMIT_4_done(self, intent: Any, rcv: bytes) -> bool:
         if not isinstance(intent.ackbuf, FrameBuffer):
@@ -211,10 +230,13 @@ class HardenedTransport(stock.TCPTransport):
         """Take the next step of a transmission; True while it goes on.
 
         Thespian forgets a transmission whose step raised (a forged acknowledgement, no descriptor left)
-        without giving its slot back; twenty of them silence the actor. Here it is tried again.
+        without giving its slot back; twenty of them silence the actor.
         """
         try:
             going_on = getattr(self, f"_next_XMIT_{intent.stage}")(intent)
+        except FrameRefusedError:
+            # Whoever answered has not the key: the actor that had this address is gone.
+            return bool(self._finishIntent(intent, SendStatus.DeadTarget))
         except Exception:  # noqa: BLE001 - whatever it was, the slot must come back
             if intent.stage == self._XMITStepRetry:
                 return bool(self._finishIntent(intent, SendStatus.Failed))

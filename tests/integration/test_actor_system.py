@@ -18,9 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-import actor_system_actors as actors
 from thespian.actors import ActorAddress, ActorSystemException
 
 from config.errors import ConfigurationInvalid, DaemonNotRunning, HomeNotUsable, NoAnswer, SalamanderError
@@ -36,6 +33,7 @@ from supervisors.processes import (
     sweep,
 )
 from supervisors.transport import MOST_STRANGERS, BoundAddress
+from tests.support import actor_system_actors as actors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,12 +56,11 @@ class Daemon:
 
     def __init__(self, path: Path, port: int = 0) -> None:
         self.home = Home(path)
-        paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(actors.__file__)), str(path), str(port)],
+            [sys.executable, "-m", actors.MODULE, str(path), str(port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": paths, DAEMON_VARIABLE: str(path), "EXIT_MARKS": str(path)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), DAEMON_VARIABLE: str(path), "EXIT_MARKS": str(path)},
         )
         assert self.process.stdout is not None
         told = json.loads(self.process.stdout.readline())
@@ -71,7 +68,7 @@ class Daemon:
         self.system = connect_actor_system(self.home, "127.0.0.1", self.port)
 
     def create(self, actor: str, name: str | None = None) -> ActorAddress:
-        return self.system.createActor(f"actor_system_actors.{actor}", globalName=name)
+        return self.system.createActor(f"{actors.MODULE}.{actor}", globalName=name)
 
     def describe(self, address: ActorAddress) -> actors.Description:
         answer = ask(self.system, address, actors.Describe(), SECONDS)
@@ -254,14 +251,21 @@ def test_nothing_listens_beyond_loopback(daemon: Daemon) -> None:
 def test_children_killed_together_are_all_reported_once(daemon: Daemon) -> None:
     parent, _ = daemon.parent_of(0)
     dead: set[int] = set()
+
+    def living() -> set[int]:
+        return set(daemon.describe(parent).children) - dead
+
+    def all_reported() -> bool:
+        return len(daemon.describe(parent).exits) == len(dead)
+
     for _ in range(10):
         daemon.system.tell(parent, actors.CreateChildren(10))
-        wait_for(lambda: len(daemon.describe(parent).children) == len(dead) + 10)
-        children = set(daemon.describe(parent).children) - dead
-        for pid in children:
+        wait_for(lambda: len(living()) == 10)
+        victims = living()
+        for pid in victims:
             os.kill(pid, signal.SIGKILL)
-        dead |= children
-        wait_for(lambda: len(daemon.describe(parent).exits) == len(dead))
+        dead |= victims
+        wait_for(all_reported)
     assert sorted(daemon.describe(parent).exits) == list(range(100))
 
 
@@ -296,7 +300,7 @@ def test_sigterm_lets_an_actor_tidy_up_and_is_reported_once(daemon: Daemon) -> N
 @pytest.mark.parametrize("actor", ["Stillborn", "Unbuildable"])
 def test_a_child_that_dies_in_its_constructor_is_reported_once(daemon: Daemon, actor: str) -> None:
     parent, _ = daemon.parent_of(0)
-    daemon.system.tell(parent, actors.CreateChildren(1, f"actor_system_actors.{actor}"))
+    daemon.system.tell(parent, actors.CreateChildren(1, f"{actors.MODULE}.{actor}"))
     daemon.system.tell(parent, actors.CreateChildren(1))
     assert wait_for(lambda: (found := daemon.describe(parent)).children and found.exits) == (0,)
 
@@ -439,6 +443,18 @@ def test_a_question_to_a_dead_actor_is_answered_with_none_at_once(daemon: Daemon
     assert time.monotonic() - began < 2
 
 
+def test_a_message_for_the_former_owner_of_a_port_reaches_nobody(daemon: Daemon) -> None:
+    actor = daemon.create("Child")
+    former = ActorAddress(BoundAddress("127.0.0.1", port_of(actor), True))
+    former.addressDetails.incarnation = "former"
+    assert former != actor
+    daemon.describe(actor)
+    began = time.monotonic()
+    assert ask(daemon.system, former, actors.Describe(), SECONDS) is None
+    assert time.monotonic() - began < 2
+    assert daemon.describe(actor)
+
+
 def test_a_late_answer_is_not_taken_for_the_next_questions(daemon: Daemon) -> None:
     slow, quick = daemon.create("Child"), daemon.create("Child")
     pid = daemon.describe(quick).pid
@@ -471,7 +487,7 @@ def test_an_unknown_message_does_no_harm(daemon: Daemon) -> None:
 
 def test_a_failing_constructor_is_logged(daemon: Daemon) -> None:
     parent, _ = daemon.parent_of(0)
-    daemon.system.tell(parent, actors.CreateChildren(1, "actor_system_actors.Unbuildable"))
+    daemon.system.tell(parent, actors.CreateChildren(1, f"{actors.MODULE}.Unbuildable"))
     wait_for(lambda: daemon.describe(parent).exits)
     wait_for(lambda: "not to be built" in daemon.home.log_file.read_text())
 

@@ -52,12 +52,29 @@ while True:
 Make = Callable[..., EmbeddedPostgres]
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a server that was started once, to be copied: creating one takes longest."""
+    directory = tmp_path_factory.mktemp("prepared") / "pg"
+    server = EmbeddedPostgres(directory)
+    server.start()
+    server.stop()
+    return directory
+
+
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    """Return a maker of servers, in ``tmp_path`` unless told otherwise, that are stopped after the test."""
+def used(tmp_path: Path, prepared: Path) -> Path:
+    """Return the directory of a stopped server, for this test alone."""
+    subprocess.run(["cp", "-a", prepared, tmp_path / "pg"], check=True)
+    return tmp_path / "pg"
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Return a maker of servers that are stopped after the test."""
     made: list[EmbeddedPostgres] = []
 
-    def make_server(directory: Path = tmp_path / "pg", **options: object) -> EmbeddedPostgres:
+    def make_server(directory: Path, **options: object) -> EmbeddedPostgres:
         made.append(EmbeddedPostgres(directory, **options))  # type: ignore[arg-type]  # passed through
         return made[-1]
 
@@ -126,6 +143,13 @@ def kill_server(server: EmbeddedPostgres) -> None:
     wait_until(lambda: server.poll() is not None, "the killed server is noticed")
 
 
+def link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # on another disk
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
 def core_scenario(directory: Path, programs: Path | None = None) -> None:
     """Start, write, kill, start, stop and start again: rows stay."""
     server = EmbeddedPostgres(directory, programs=programs)
@@ -191,7 +215,7 @@ def test_the_core_works_as_an_ordinary_user(tmp_path: Path) -> None:
 
 
 def test_a_first_start_is_private_and_needs_the_password(make: Make, tmp_path: Path) -> None:
-    server = make()
+    server = make(tmp_path / "pg")
     server.start()
     layout = Layout.of(tmp_path / "pg")
     for private, mode in (
@@ -223,16 +247,16 @@ def test_a_first_start_is_private_and_needs_the_password(make: Make, tmp_path: P
         assert password.encode() not in file.read_bytes(), file
 
 
-def test_max_connections_follows_the_argument_of_each_start(make: Make) -> None:
+def test_max_connections_follows_the_argument_of_each_start(make: Make, used: Path) -> None:
     for number in (20, 30):
-        server = make(max_connections=number)
+        server = make(used, max_connections=number)
         server.start()
         assert one_value(server.url("postgres"), "SHOW max_connections") == str(number)
         server.stop()
 
 
-def test_starting_twice_and_stopping_twice_are_harmless(make: Make) -> None:
-    server = make()
+def test_starting_twice_and_stopping_twice_are_harmless(make: Make, used: Path) -> None:
+    server = make(used)
     server.stop()
     server.start()
     pid = server.pid
@@ -243,16 +267,16 @@ def test_starting_twice_and_stopping_twice_are_harmless(make: Make) -> None:
     assert server.pid is None
 
 
-def test_a_database_is_created_once_whatever_its_name(make: Make) -> None:
-    server = make()
+def test_a_database_is_created_once_whatever_its_name(make: Make, used: Path) -> None:
+    server = make(used)
     server.start()
     for name in ("whatsmeow", "whatsmeow", 'a "strange"/näme%20'):
         server.ensure_database(name)
         assert one_value(server.url(name), "SELECT current_database()") == name
 
 
-def test_after_a_kill_no_back_end_survives_and_committed_rows_do(make: Make) -> None:
-    server = make()
+def test_after_a_kill_no_back_end_survives_and_committed_rows_do(make: Make, used: Path) -> None:
+    server = make(used)
     server.start()
     write_row(server.url("postgres"), "committed")
     with psycopg.connect(server.url("postgres")) as busy:
@@ -269,56 +293,53 @@ def test_after_a_kill_no_back_end_survives_and_committed_rows_do(make: Make) -> 
     assert read_rows(server.url("postgres")) == ["committed"]
 
 
-def test_the_server_ends_with_a_killed_daemon_and_the_next_start_works(make: Make, tmp_path: Path) -> None:
-    directory = tmp_path / "pg"
-    with daemon(directory) as process:
+def test_the_server_ends_with_a_killed_daemon_and_the_next_start_works(make: Make, used: Path) -> None:
+    with daemon(used) as process:
         _, threads = read_line(process)
         assert threads == "1"
-        write_row(embedded_url(directory, "postgres"), "kept")
+        write_row(embedded_url(used, "postgres"), "kept")
         process.kill()
         process.wait()
         if sys.platform == "linux":
-            wait_until(lambda: server_processes(directory) == [], "the server ends with its daemon")
-    server = make()
+            wait_until(lambda: server_processes(used) == [], "the server ends with its daemon")
+    server = make(used)
     server.start()
     assert read_rows(server.url("postgres")) == ["kept"]
 
 
-def test_a_start_right_after_the_daemon_was_killed_takes_over(make: Make, tmp_path: Path) -> None:
-    directory = tmp_path / "pg"
-    with daemon(directory) as process:
+def test_a_start_right_after_the_daemon_was_killed_takes_over(make: Make, used: Path) -> None:
+    with daemon(used) as process:
         pid, _ = read_line(process)
-        write_row(embedded_url(directory, "postgres"), "kept")
+        write_row(embedded_url(used, "postgres"), "kept")
         process.kill()
         process.wait()
-        server = make()
+        server = make(used)
         server.start()
     assert server.pid != int(pid)
     assert read_rows(server.url("postgres")) == ["kept"]
 
 
 def test_a_server_that_does_not_shut_down_is_killed(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, used: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded_ownership, "SHUTDOWN_SECONDS", 0.2)
-    directory = tmp_path / "pg"
-    with daemon(directory) as process:
+    with daemon(used) as process:
         pid = int(read_line(process)[0])
-        write_row(embedded_url(directory, "postgres"), "kept")
+        write_row(embedded_url(used, "postgres"), "kept")
         os.kill(pid, signal.SIGSTOP)
         process.kill()
         process.wait()
-        server = make()
+        server = make(used)
         server.start()
     assert read_rows(server.url("postgres")) == ["kept"]
 
 
 @pytest.mark.parametrize("whose", ["a zombie's", "somebody else's", "nobody's"])
-def test_a_stale_process_file_does_not_prevent_a_start(make: Make, tmp_path: Path, whose: str) -> None:
-    server = make()
+def test_a_stale_process_file_does_not_prevent_a_start(make: Make, used: Path, whose: str) -> None:
+    server = make(used)
     server.start()
     write_row(server.url("postgres"), "kept")
-    layout = Layout.of(tmp_path / "pg")
+    layout = Layout.of(used)
     noted = layout.process_file.read_text()
     old = server.pid
     server.stop()
@@ -350,35 +371,35 @@ def test_a_creation_that_was_killed_half_way_is_begun_anew(make: Make, tmp_path:
         process.wait()
     assert not layout.data.exists()
     assert layout.unfinished_data.exists()
-    server = make()
+    server = make(tmp_path / "pg")
     server.start()
     assert not layout.unfinished_data.exists()
     assert one_value(server.url("postgres"), "SELECT 1") == 1
 
 
-def test_a_second_daemon_is_refused_by_name(make: Make, tmp_path: Path) -> None:
-    with daemon(tmp_path / "pg") as process:
+def test_a_second_daemon_is_refused_by_name(make: Make, used: Path) -> None:
+    with daemon(used) as process:
         read_line(process)
         with pytest.raises(StorageUnavailable, match=f"already run by process {process.pid}") as refused:
-            make().start()
+            make(used).start()
         assert refused.value.code == "postgres_in_use"
-        assert one_value(embedded_url(tmp_path / "pg", "postgres"), "SELECT 1") == 1
+        assert one_value(embedded_url(used, "postgres"), "SELECT 1") == 1
         process.kill()
-        wait_until(lambda: server_processes(tmp_path / "pg") == [], "the server ends with its daemon")
+        wait_until(lambda: server_processes(used) == [], "the server ends with its daemon")
 
 
-def test_a_second_server_object_in_one_process_is_refused_too(make: Make) -> None:
-    first = make()
+def test_a_second_server_object_in_one_process_is_refused_too(make: Make, used: Path) -> None:
+    first = make(used)
     first.start()
-    second = make()
+    second = make(used)
     with pytest.raises(StorageUnavailable, match=f"already run by process {os.getpid()}"):
         second.start()
     second.stop()
     assert first.poll() is None
 
 
-def test_a_forked_child_cannot_stop_the_server(make: Make) -> None:
-    server = make()
+def test_a_forked_child_cannot_stop_the_server(make: Make, used: Path) -> None:
+    server = make(used)
     server.start()
     child = os.fork()
     if child == 0:
@@ -435,16 +456,16 @@ def test_data_of_another_version_is_left_alone(make: Make, tmp_path: Path) -> No
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("9\n")
     with pytest.raises(StorageUnavailable, match="written by PostgreSQL 9") as refused:
-        make().start()
+        make(tmp_path / "pg").start()
     assert "postgres_programs" in refused.value.next_step
     assert [path.name for path in data.iterdir()] == ["PG_VERSION"]
 
 
-def test_a_lost_password_or_damaged_data_is_told_not_replaced(make: Make, tmp_path: Path) -> None:
-    server = make()
+def test_a_lost_password_or_damaged_data_is_told_not_replaced(make: Make, used: Path) -> None:
+    server = make(used)
     server.start()
     server.stop()
-    layout = Layout.of(tmp_path / "pg")
+    layout = Layout.of(used)
     password = layout.password.read_text()
     layout.password.unlink()
     with pytest.raises(StorageUnavailable, match="password file"):
@@ -465,7 +486,7 @@ def test_an_unusable_home_or_programs_are_told(make: Make, tmp_path: Path) -> No
     with pytest.raises(HomeNotUsable, match="Not a directory"):
         make(tmp_path / "file" / "pg").start()
     with pytest.raises(ConfigurationInvalid, match="postgres_programs"):
-        make(programs=tmp_path).start()
+        make(tmp_path / "pg", programs=tmp_path).start()
     with pytest.raises(StorageUnavailable, match="No embedded PostgreSQL has been set up") as refused:
         embedded_url(tmp_path / "nowhere", "postgres")
     assert "run.py start" in refused.value.next_step
@@ -477,7 +498,7 @@ def test_a_directory_of_somebody_else_is_refused(make: Make, tmp_path: Path) -> 
     directory.mkdir()
     os.chown(directory, 12345, 12345)
     with pytest.raises(HomeNotUsable, match="belongs to user id 12345"):
-        make().start()
+        make(tmp_path / "pg").start()
 
 
 @root_only
@@ -506,9 +527,11 @@ def test_programs_the_account_cannot_reach_are_copied_once_and_repaired(tmp_path
     if package.name != WHEEL:
         pytest.skip("the wheel is not installed")
     private = tmp_path / "private"  # below a directory of root alone
-    shutil.copytree(package / "pginstall", private / WHEEL / "pginstall", symlinks=True)
+    shutil.copytree(
+        package / "pginstall", private / WHEEL / "pginstall", symlinks=True, copy_function=link_or_copy
+    )
     libraries = package.with_name(f"{WHEEL}.libs")
-    shutil.copytree(libraries, private / libraries.name)
+    shutil.copytree(libraries, private / libraries.name, copy_function=link_or_copy)
     programs = locate_programs(private / WHEEL / "pginstall" / "bin")
     shared = Path(tempfile.mkdtemp(prefix="salamander-test-", dir="/tmp"))
     try:

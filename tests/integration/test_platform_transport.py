@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import ipaddress
 import logging
 import socket
@@ -490,6 +491,19 @@ def test_an_endless_reply_is_cut_and_in_doubt(serve: Serve, transport: PlatformT
     assert outcome.code == "reply_too_long"
     server.close()
     assert sent < 20 * LONGEST_REPLY_BYTES
+
+
+def test_a_small_reply_that_unpacks_into_an_endless_one_is_cut(
+    serve: Serve, transport: PlatformTransport
+) -> None:
+    packed = gzip.compress(b" " * (20 * LONGEST_REPLY_BYTES))
+    assert len(packed) < LONGEST_REPLY_BYTES
+    server = serve(
+        lambda peer: peer.answer(packed, "200 OK", "Content-Encoding: gzip") if peer.read_request() else None
+    )
+    outcome = transport.send(request_to(server.port), WABLAS, 5)
+    assert isinstance(outcome, Unknown)
+    assert outcome.code == "reply_too_long"
 
 
 # --- whole replies ---------------------------------------------------------------------------------------

@@ -19,6 +19,14 @@ from actors.whatsapp.loopback import loopback_environment
 PROJECT = Path(__file__).resolve().parents[2]
 
 
+def eventually(holds: Callable[[], bool], within: float) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < deadline, "the condition never held"
+        time.sleep(0.02)
+
+
 class DriverError(Exception):
     """What an order raised: the error's class, code and sentence."""
 
@@ -169,6 +177,9 @@ class Simulating:
             time.sleep(0.02)
 
     def stop(self) -> None:
+        """Stop the simulator; again does nothing."""
+        if self._log.closed:
+            return
         self._process.terminate()
         try:
             self._process.wait(10)

@@ -19,6 +19,9 @@ from config.home import Home
 from supervisors.actor_system import admin_pid, admin_port, start_actor_system
 from supervisors.processes import FATAL_SIGNALS, reap
 
+#: Where Thespian finds these actors.
+MODULE = "tests.support.actor_system_actors"
+
 
 @dataclass(frozen=True)
 class Describe:
@@ -54,7 +57,7 @@ class Wake:
 @dataclass(frozen=True)
 class CreateChildren:
     count: int
-    actor: str = "actor_system_actors.Child"
+    actor: str = f"{MODULE}.Child"
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ class Parent(Child):
 
     def on_child_actor_exited(self, message: ChildActorExited, sender: ActorAddress) -> None:
         which = [number for number, child in enumerate(self.children) if child == message.childAddress]
-        self.exits.append(which[0] if which else -1)
+        self.exits.extend(which or [-1])
 
     def on_describe(self, message: Describe, sender: ActorAddress) -> None:
         self.send(
@@ -179,7 +182,7 @@ class Parent(Child):
         )
 
 
-class Plain(Actor):  # type: ignore[misc] # Thespian is untyped
+class Plain(Actor):
     """An actor that does not use our base class."""
 
     def receiveMessage(self, msg: Any, sender: ActorAddress) -> None:  # noqa: N802
