@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
-"""Salamander's command line. The way of a message starts here: ``send`` asks the router (actors/fleet.py,
-actors/router.py), whose hint reaches the device (actors/whatsapp/device.py), which sends (actors/whatsapp/client.py).
+"""Salamander's command line.
+
+The way of a message starts here: ``send`` asks the router (actors/fleet.py, actors/router.py), whose hint reaches the
+device (actors/whatsapp/device.py), which sends (actors/whatsapp/client.py).
 """
 
 from __future__ import annotations
@@ -64,7 +66,9 @@ def send(
     key: Annotated[str | None, typer.Option(help="An idempotency key: the same key never sends twice.")] = None,
     priority: Annotated[int, typer.Option(help="Higher overtakes on the device's lane.")] = 0,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is sent, or failed, or in doubt.")] = False,
-    skip_refused: Annotated[bool, typer.Option(help="With --csv: send the good lines of a file that has bad ones.")] = False,
+    skip_refused: Annotated[
+        bool, typer.Option(help="With --csv: send the good lines of a file that has bad ones.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Send a message, or every message of a CSV file."""
@@ -88,7 +92,9 @@ def send(
     else:
         out.print(f"Message {message_id} is {row['state']}. {row['reason']}".rstrip(), markup=False)
     if row["state"] in {"failed", "in_doubt", "expired", "cancelled"}:
-        raise Refused(f"Message {message_id} is {row['state']}.", f"See run.py message {message_id}.", code=row["state"])
+        raise Refused(
+            f"Message {message_id} is {row['state']}.", f"See run.py message {message_id}.", code=row["state"]
+        )
 
 
 def _send_file(path: Path, device: str | None, *, skip_refused: bool, wait: bool, as_json: bool) -> None:

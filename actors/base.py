@@ -105,9 +105,7 @@ class SupervisedActor(Actor):
             handler = getattr(self, handler_name(type(message)), None)
             arguments = (message, sender)
         if handler is None:
-            logger().debug(
-                "a message has no handler", message_class=type(message).__name__, sender=str(sender)
-            )
+            logger().debug("a message has no handler", message_class=type(message).__name__, sender=str(sender))
             return
         handler(*arguments)
 

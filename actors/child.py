@@ -65,7 +65,12 @@ class SupervisedChild(SupervisedActor):
             return
         if self.is_well():
             beat = Heartbeat(
-                self.start.role, self.start.name, self.start.owner, os.getpid(), own_process_started(), self.hosted()
+                self.start.role,
+                self.start.name,
+                self.start.owner,
+                os.getpid(),
+                own_process_started(),
+                self.hosted(),
             )
             self.send(self.parent, beat)
         self.wake_after(self.settings.heartbeat_seconds, "beat")

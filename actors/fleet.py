@@ -3,8 +3,8 @@
     with Fleet() as fleet:
         message_id = fleet.send("shop-1", "+60123456789", "Your order is ready.")
 
-Requests go to the router actor. While the router is being restarted they are asked again, under the same idempotency
-key, until the time-out: a send is accepted once or not at all. What can be read (states, messages, restarts) is read from
+Requests go to the router actor. While it is being restarted they are asked again, under the same idempotency key,
+until the time-out: a send is accepted once or not at all. What can be read (states, messages, restarts) is read from
 PostgreSQL, so it can be read whatever is down.
 """
 
@@ -263,7 +263,8 @@ class Fleet:
                 if answer is not None:
                     return answer
                 raise NoAnswer(
-                    f"The router did not answer within {self._timeout:g} seconds.", "See run.py status and run.py logs."
+                    f"The router did not answer within {self._timeout:g} seconds.",
+                    "See run.py status and run.py logs.",
                 )
             router = self._find_router()
             if router is not None:

@@ -15,7 +15,7 @@ MEDIA_LIMIT_BYTES = 64 * 1024 * 1024
 MEDIA_SECONDS = 60.0
 
 
-class MediaNotFetched(Exception):  # noqa: N818 - a fact about a file, told as such
+class MediaNotFetched(Exception):
     """The file could not be had; ``for_good`` says that trying again is no use."""
 
     def __init__(self, sentence: str, *, for_good: bool) -> None:
@@ -49,7 +49,9 @@ def fetch_media(url: str, *, loopback_allowed: bool) -> bytes:
                     chunks.append(chunk)
                 return b"".join(chunks)
     except requests.RequestException as error:
-        raise MediaNotFetched(f"The media file could not be fetched ({type(error).__name__}).", for_good=False) from None
+        raise MediaNotFetched(
+            f"The media file could not be fetched ({type(error).__name__}).", for_good=False
+        ) from None
 
 
 def _refuse_private_addresses(url: str, *, loopback_allowed: bool) -> None:

@@ -220,14 +220,14 @@ class WorkNoted:
 
 @dataclass(frozen=True)
 class Ping:
-    """Are you there?"""
+    """Ask whether an actor is there."""
 
     request: str = field(default_factory=new_request)
 
 
 @dataclass(frozen=True)
 class Pong:
-    """I am, in this process."""
+    """Say that it is, in this process."""
 
     request: str
     pid: int

@@ -100,8 +100,8 @@ class Router(SupervisedChild):
                 for position, message in enumerate(messages):
                     try:
                         fresh.append((position, self._checked(message, known.get(message.device))))
-                    except Problem as problem:
-                        answers[position] = _rejected(message, problem)
+                    except Problem as found:
+                        answers[position] = _rejected(message, found)
                 accepted = outbox.accept(connection, [new for _, new in fresh])
         except SalamanderError as error:
             return [
@@ -176,7 +176,10 @@ class Router(SupervisedChild):
             self.send(sender, Done(message.request, "cancelled"))
             return
         reason = f"Message {message.message_id} is not queued, so it cannot be cancelled."
-        self.send(sender, RequestRefused("not_queued", reason, message.request, f"See run.py message {message.message_id}."))
+        self.send(
+            sender,
+            RequestRefused("not_queued", reason, message.request, f"See run.py message {message.message_id}."),
+        )
 
     def on_resolve_message(self, message: ResolveMessage, sender: Any) -> None:
         """Settle an in-doubt message by the operator's word."""
@@ -187,7 +190,8 @@ class Router(SupervisedChild):
             return
         reason = f"Message {message.message_id} is not in doubt."
         self.send(
-            sender, RequestRefused("not_in_doubt", reason, message.request, f"See run.py message {message.message_id}.")
+            sender,
+            RequestRefused("not_in_doubt", reason, message.request, f"See run.py message {message.message_id}."),
         )
 
     # --- devices -----------------------------------------------------------------------------------------
@@ -312,7 +316,11 @@ def _refusal(device: Device, command: str) -> tuple[str, str, str] | None:
         reason = f"{device.name} is linked already ({device.jid})."
         return "already_linked", reason, "To link another phone, remove the device and add it again."
     if command == "refresh" and device.jid is None:
-        return "needs_pairing", f"{device.name} has no phone linked.", f"Link one: run.py device pair {device.name}"
+        return (
+            "needs_pairing",
+            f"{device.name} has no phone linked.",
+            f"Link one: run.py device pair {device.name}",
+        )
     if command == "refresh" and device.desired_state == "paused":
         return "paused", f"{device.name} is paused.", f"run.py device resume {device.name}"
     return None

@@ -22,7 +22,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _GROUP = re.compile(r"[0-9]{10,25}(-[0-9]{5,15})?@g\.us")
 
 
-class Problem(Exception):  # noqa: N818 - it is told to people as a problem of their message
+class Problem(Exception):
     """Why a message is not accepted, and what to do about it."""
 
     def __init__(self, code: str, reason: str, next_step: str = "") -> None:

@@ -28,14 +28,20 @@ class Line:
     problem: str = ""
 
 
-def read_csv(path: Path, *, device: str | None, known_devices: Collection[str], region: str, loopback: bool) -> list[Line]:
+def read_csv(
+    path: Path, *, device: str | None, known_devices: Collection[str], region: str, loopback: bool
+) -> list[Line]:
     """Read and check every line of a file with the columns device, to, text, and optionally media and key.
 
     Each message without a key gets one made from the file's content and its line, so that the same file sent
     again (after an interruption) sends nothing twice.
 
     Args:
+        path: the file.
         device: the sender for files without a device column.
+        known_devices: the names of the devices there are.
+        region: the country of numbers written without one, or empty.
+        loopback: whether media may come from this machine.
 
     Raises:
         Refused: the file as a whole is unusable.
@@ -55,11 +61,15 @@ def read_csv(path: Path, *, device: str | None, known_devices: Collection[str], 
         required = _REQUIRED - ({"device"} if device is not None else set())
         if not required <= set(header) or not {"text", "media"} & set(header):
             raise Refused(
-                f"{path} lacks the header line.", "Its first line must name the columns: device,to,text", code="bad_csv"
+                f"{path} lacks the header line.",
+                "Its first line must name the columns: device,to,text",
+                code="bad_csv",
             )
         if unknown := [name for name in header if name not in _COLUMNS]:
             raise Refused(
-                f"{path} has the unknown column {unknown[0]!r}.", f"Known: {', '.join(_COLUMNS)}.", code="bad_csv"
+                f"{path} has the unknown column {unknown[0]!r}.",
+                f"Known: {', '.join(_COLUMNS)}.",
+                code="bad_csv",
             )
         for cells in rows:
             number = rows.line_num

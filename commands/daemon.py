@@ -30,7 +30,8 @@ _STOP_SECONDS = 60.0
 def start(
     foreground: Annotated[bool, typer.Option(help="Stay in the foreground (systemd, containers).")] = False,
     simulator: Annotated[
-        bool, typer.Option(help="Run against a loopback WhatsApp and platforms. No message leaves this machine.")
+        bool,
+        typer.Option(help="Run against a loopback WhatsApp and platforms. No message leaves this machine."),
     ] = False,
 ) -> None:
     """Start the daemon: PostgreSQL, the actor system, the fleet."""
@@ -57,7 +58,13 @@ def start_in_background(home: Home, *, simulator: bool) -> DaemonFile:
     output_path = home.logs / "daemon.log"
     with output_path.open("wb") as output:
         output_path.chmod(0o600)
-        arguments = [sys.executable, str(Path(__file__).parent.parent / "run.py"), "--home", str(home.path), "start"]
+        arguments = [
+            sys.executable,
+            str(Path(__file__).parent.parent / "run.py"),
+            "--home",
+            str(home.path),
+            "start",
+        ]
         arguments += ["--foreground", *(["--simulator"] if simulator else [])]
         process = subprocess.Popen(
             arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/"
@@ -112,7 +119,9 @@ def stop_daemon(home: Home) -> bool:
     while process_is_alive(daemon.pid, daemon.process_started):
         if time.monotonic() > deadline:
             raise SalamanderError(
-                f"The daemon (process {daemon.pid}) is still stopping.", "Wait, or see run.py logs.", code="stop_slow"
+                f"The daemon (process {daemon.pid}) is still stopping.",
+                "Wait, or see run.py logs.",
+                code="stop_slow",
             )
         time.sleep(0.05)
     return True

@@ -87,7 +87,8 @@ class Report:
 
 @reported
 def demo(
-    keep: Annotated[bool, typer.Option(help="Keep the demo's home directory.")] = False, as_json: AsJson = False
+    keep: Annotated[bool, typer.Option(help="Keep the demo's home directory.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Pair five devices, send 200 messages, kill things meanwhile, and prove that each message arrived exactly once."""
     directory = Path(tempfile.mkdtemp(prefix="salamander-demo-"))
@@ -143,10 +144,7 @@ def _add_devices(fleet: Fleet, simulator: SimulatorClient, say: Callable[[str], 
         name, phone = f"shop-{number}", f"6012000000{number}"
         simulator.add_phone(phone)
         fleet.add_device(name)
-        fleet.tell_device(name, "pair")
-        qr = _until(lambda name=name: fleet.device(name).pairing_qr, 60, f"{name} to show its QR")
-        simulator.scan(phone, qr)
-        _until(lambda name=name: fleet.device(name).state == "online", 60, f"{name} to be online")
+        _pair(fleet, simulator, name, phone)
         say(f"Paired {name} with the phone {phone}: {fleet.device(name).jid}")
     credentials = DEFAULT_ACCOUNTS
     for platform in ("wablas", "whacenter"):
@@ -155,6 +153,13 @@ def _add_devices(fleet: Fleet, simulator: SimulatorClient, say: Callable[[str], 
             name, platform=platform, base_url=info["platforms"][platform], credentials=credentials[platform]
         )
         say(f"Added {name}")
+
+
+def _pair(fleet: Fleet, simulator: SimulatorClient, name: str, phone: str) -> None:
+    fleet.tell_device(name, "pair")
+    qr = _until(lambda: fleet.device(name).pairing_qr, 60, f"{name} to show its QR")
+    simulator.scan(phone, qr)
+    _until(lambda: fleet.device(name).state == "online", 60, f"{name} to be online")
 
 
 def _send_while_killing(
@@ -236,7 +241,9 @@ def _prove(fleet: Fleet, simulator: SimulatorClient, sent: list[Sent], states: d
             report.duplicated.append(each)
     platform_devices = {device.id for device in fleet.devices() if not device.is_whatsapp}
     for row in fleet.restarts(limit=500):
-        report.restarts.append({"what": f"{row['what']} {row['name']}", "cause": row["cause"], "seconds": row["seconds"]})
+        report.restarts.append(
+            {"what": f"{row['what']} {row['name']}", "cause": row["cause"], "seconds": row["seconds"]}
+        )
         report.refreshes_of_platform_devices += row["what"] == "device" and row["device_id"] in platform_devices
     return report
 
@@ -293,7 +300,12 @@ def _until(look: Callable[[], Any], seconds: float, what: str) -> Any:
 @contextlib.contextmanager
 def _progress(say: Callable[[str], None]) -> Iterator[tuple[Progress, Any]]:
     with Progress(
-        TextColumn("Sending"), BarColumn(), MofNCompleteColumn(), console=err, transient=True, disable=_quiet(say)
+        TextColumn("Sending"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        console=err,
+        transient=True,
+        disable=_quiet(say),
     ) as progress:
         yield progress, progress.add_task("Sending", total=_MESSAGES)
 

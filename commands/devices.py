@@ -36,17 +36,20 @@ def add(
     platform: Annotated[str | None, typer.Option(help="The platform; leave out for WhatsApp.")] = None,
     base_url: Annotated[str | None, typer.Option(help="The platform account's API address.")] = None,
     credentials_file: Annotated[
-        Path | None, typer.Option(help="Read credentials from a file, one NAME=VALUE a line; - reads standard input.")
+        Path | None,
+        typer.Option(help="Read credentials from a file, one NAME=VALUE a line; - reads standard input."),
     ] = None,
     proxy: Annotated[
-        str | None, typer.Option(help="An http or socks5 proxy for this device (no password; see --proxy-from-env).")
+        str | None,
+        typer.Option(help="An http or socks5 proxy for this device (no password; see --proxy-from-env)."),
     ] = None,
     proxy_from_env: Annotated[
-        str | None, typer.Option(help="Read the proxy, which may hold a password, from this environment variable.")
+        str | None,
+        typer.Option(help="Read the proxy, which may hold a password, from this environment variable."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a device. Credentials come by prompt, environment (SALAMANDER_CREDENTIAL_NAME) or file, never as arguments."""
+    """Add a device. Credentials come by prompt, environment (SALAMANDER_CREDENTIAL_…) or file, never as arguments."""
     credentials = _credentials(platform, credentials_file) if platform is not None else None
     chosen_proxy = _proxy(proxy, proxy_from_env)
     with _fleet() as fleet:
@@ -78,7 +81,9 @@ def _credentials(platform: str, file: Path | None) -> dict[str, str]:
         if each.name not in given and variable in os.environ:
             given[each.name] = os.environ[variable]
         if each.name not in given and sys.stdin.isatty() and str(file) != "-":
-            answer = typer.prompt(each.title, default="" if not each.required else None, hide_input=each.secret, err=True)
+            answer = typer.prompt(
+                each.title, default="" if not each.required else None, hide_input=each.secret, err=True
+            )
             if answer:
                 given[each.name] = str(answer)
         if each.required and not given.get(each.name):
@@ -103,7 +108,11 @@ def _proxy(proxy: str | None, variable: str | None) -> str | None:
             code="bad_proxy",
         )
     if proxy is not None and not proxy.startswith(("http://", "https://", "socks5://")):
-        raise Refused("The proxy is not an http, https or socks5 URL.", "Write it as http://HOST:PORT.", code="bad_proxy")
+        raise Refused(
+            "The proxy is not an http, https or socks5 URL.",
+            "Write it as http://HOST:PORT.",
+            code="bad_proxy",
+        )
     return proxy
 
 
@@ -186,7 +195,9 @@ def _public(device: Device, backlog: dict[int, Any]) -> dict[str, Any]:
 @reported
 def pair(
     name: Name,
-    code: Annotated[str | None, typer.Option(metavar="NUMBER", help="Pair by a code typed on this number's phone.")] = None,
+    code: Annotated[
+        str | None, typer.Option(metavar="NUMBER", help="Pair by a code typed on this number's phone.")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until a phone is linked.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -207,7 +218,8 @@ def pair(
             began = began or device.state == "pairing"
             if began and device.state != "pairing":
                 raise Refused(
-                    f"The pairing of {name} ended: {device.reason}", f"Try again: run.py device pair {name}",
+                    f"The pairing of {name} ended: {device.reason}",
+                    f"Try again: run.py device pair {name}",
                     code="pairing_ended",
                 )
             text = device.pairing_code if code else device.pairing_qr
@@ -249,7 +261,11 @@ def refresh(name: Name, as_json: AsJson = False) -> None:
     elif row["outcome"] == "ok":
         out.print(f"Refreshed {name} in {row['seconds']:.2f} s.", markup=False)
     if row["outcome"] != "ok":
-        raise Refused(f"{name} could not be refreshed: {row['outcome']}", f"See run.py device show {name}.", code="refresh_failed")
+        raise Refused(
+            f"{name} could not be refreshed: {row['outcome']}",
+            f"See run.py device show {name}.",
+            code="refresh_failed",
+        )
 
 
 def _command(command: str, done: str, wait_for: Callable[[Device], bool] | None) -> Callable[[str], None]:

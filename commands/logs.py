@@ -15,9 +15,9 @@ from actors.fleet import Fleet
 from commands.output import AsJson, current_home, out, print_json, print_table, reported, shown
 from config.errors import NotFound
 from config.logging import human_line
+from config.settings import load_settings
 from storage import events as event_rows
 from storage.database import SingleConnection, database_url
-from config.settings import load_settings
 
 Follow = Annotated[bool, typer.Option("-f", "--follow", help="Go on as more comes.")]
 OfDevice = Annotated[str | None, typer.Option("--device", help="Only this device.")]
@@ -81,7 +81,13 @@ def restarts(follow: Follow = False, device: OfDevice = None, lines: Lines = 50,
         else:
             print_table("Restarts", _RESTART_COLUMNS, map(_restart_cells, rows), "Nothing was restarted.")
         last = rows[-1]["id"] if rows else 0
-        _follow(lambda after: fleet.restarts(device=device, after=after, limit=500), last, follow, _tell_restart, as_json)
+        _follow(
+            lambda after: fleet.restarts(device=device, after=after, limit=500),
+            last,
+            follow,
+            _tell_restart,
+            as_json,
+        )
 
 
 _RESTART_COLUMNS = ("at", "what", "name", "cause", "attempt", "tried", "outcome", "seconds")

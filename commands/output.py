@@ -75,7 +75,7 @@ def tell_error(error: SalamanderError, *, as_json: bool) -> None:
 def print_json(value: Any, stream: Any = None) -> None:
     """Print a value as one line of JSON."""
     text = json.dumps(value, default=_plain, ensure_ascii=False)
-    print(text, file=stream or sys.stdout, flush=True)  # noqa: T201 - this is the command line's output
+    print(text, file=stream or sys.stdout, flush=True)
 
 
 def _plain(value: Any) -> Any:

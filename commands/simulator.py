@@ -108,9 +108,7 @@ def say(
 
 @app.command("platform-log")
 @reported
-def platform_log(
-    name: Annotated[str, typer.Argument(help="wablas or whacenter.")], as_json: AsJson = False
-) -> None:
+def platform_log(name: Annotated[str, typer.Argument(help="wablas or whacenter.")], as_json: AsJson = False) -> None:
     """Show the sends that a loopback platform accepted."""
     rows = _client().platform_log(name)
     if as_json:
@@ -159,7 +157,8 @@ def _waiting_qr() -> str:
         waiting = [device for device in fleet.devices() if device.pairing_qr]
     if len(waiting) != 1:
         raise NotFound(
-            f"{len(waiting)} devices show a QR.", "Name one with --qr TEXT (run.py device pair NAME --json shows it)."
+            f"{len(waiting)} devices show a QR.",
+            "Name one with --qr TEXT (run.py device pair NAME --json shows it).",
         )
     return waiting[0].pairing_qr or ""
 

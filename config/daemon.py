@@ -83,7 +83,15 @@ def exec_environment(home: Home, *, daemon_variable: str, proxy: str | None, ca_
     environment[daemon_variable] = str(home.path)
     environment["NEONIZE_BOT_TAG"] = "off"
     if proxy is not None:
-        for name in ("NO_PROXY", "no_proxy", "https_proxy", "http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
+        for name in (
+            "NO_PROXY",
+            "no_proxy",
+            "https_proxy",
+            "http_proxy",
+            "HTTP_PROXY",
+            "ALL_PROXY",
+            "all_proxy",
+        ):
             environment.pop(name, None)
         environment["HTTPS_PROXY"] = proxy
         environment["SSL_CERT_FILE"] = str(ca_file)

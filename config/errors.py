@@ -67,9 +67,7 @@ class DaemonAlreadyRunning(SalamanderError):
 
     def __init__(self, path: Path, pid: int | None) -> None:
         who = f" (process {pid})" if pid else ""
-        super().__init__(
-            f"A daemon already runs on {path}{who}.", "Stop it with: run.py stop, or use another --home."
-        )
+        super().__init__(f"A daemon already runs on {path}{who}.", "Stop it with: run.py stop, or use another --home.")
 
 
 class NoAnswer(SalamanderError):

@@ -130,4 +130,5 @@ def human_line(record: Mapping[str, Any]) -> str:
     }
     details = "  ".join(f"{key}={value}" for key, value in rest.items())
     moment = str(record.get("timestamp", ""))[:23].replace("T", " ")
-    return f"{moment} {str(record.get('level', '')):7} {record.get('actor', '')}: {record.get('event', '')}  {details}".rstrip()
+    head = f"{moment} {record.get('level', '')!s:7} {record.get('actor', '')}"
+    return f"{head}: {record.get('event', '')}  {details}".rstrip()

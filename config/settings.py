@@ -109,7 +109,8 @@ def load_settings(home: Home) -> Settings:
     unknown = sorted(name for name in os.environ if name.startswith("SALAMANDER_") and name not in known)
     if unknown:
         raise ConfigurationInvalid(
-            f"The environment variable {unknown[0]} is no setting of Salamander.", "See README, Configuration."
+            f"The environment variable {unknown[0]} is no setting of Salamander.",
+            "See README, Configuration.",
         )
     where = f"{home.configuration} or the environment"
     try:
@@ -120,7 +121,9 @@ def load_settings(home: Home) -> Settings:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"]) or "configuration"
-        raise ConfigurationInvalid(f"The setting {name} is not usable: {first['msg']}.", f"Correct it in {where}.") from None
+        raise ConfigurationInvalid(
+            f"The setting {name} is not usable: {first['msg']}.", f"Correct it in {where}."
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationInvalid(f"{home.configuration} is not valid TOML: {error}.", "Correct that line.") from None
     except (OSError, UnicodeDecodeError) as error:

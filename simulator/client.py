@@ -21,9 +21,7 @@ class SimulatorNotRunning(SalamanderError):
     exit_code = 3
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(
-            f"No simulator runs on {directory}.", "Start the daemon with: run.py start --simulator"
-        )
+        super().__init__(f"No simulator runs on {directory}.", "Start the daemon with: run.py start --simulator")
 
 
 class SimulatorRefused(SalamanderError):
@@ -82,7 +80,7 @@ class SimulatorClient:
         result: list[dict[str, Any]] = self.call("phones")
         return result
 
-    def phone_power(self, number: str, on: bool) -> None:  # noqa: FBT001  (on or off is all it says)
+    def phone_power(self, number: str, on: bool) -> None:
         """Switch a phone on or off; a phone that comes on receives what waited for it."""
         self.call("phone_power", number=number, on=on)
 

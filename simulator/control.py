@@ -27,9 +27,7 @@ _LONGEST_REQUEST = 256 << 20
 class Control:
     """Takes orders for a network and the platforms beside it."""
 
-    def __init__(
-        self, network: Network, platforms: PlatformStandIns, info: Callable[[], dict[str, Any]]
-    ) -> None:
+    def __init__(self, network: Network, platforms: PlatformStandIns, info: Callable[[], dict[str, Any]]) -> None:
         self._network = network
         self._platforms = platforms
         self._info = info
@@ -117,7 +115,7 @@ class Control:
             for phone in [accounts.phone(number)]
         ]
 
-    def do_phone_power(self, number: str, on: bool) -> None:  # noqa: FBT001  (JSON names it)
+    def do_phone_power(self, number: str, on: bool) -> None:
         """Switch a phone on or off."""
         with self._network.recording():
             self._network.phones.power(number.lstrip("+"), on)

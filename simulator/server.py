@@ -60,9 +60,7 @@ async def _run(directory: Path, proxy_port: int) -> None:
         try:
             port = await proxy.start(proxy_port)
         except OSError as error:
-            raise Refused(
-                f"The port {proxy_port} cannot be used: {error.strerror}.", "Choose another."
-            ) from None
+            raise Refused(f"The port {proxy_port} cannot be used: {error.strerror}.", "Choose another.") from None
         info |= {
             "pid": os.getpid(),
             "proxy": f"http://127.0.0.1:{port}",

@@ -90,7 +90,9 @@ def add(
         ).fetchone()
     except psycopg.errors.UniqueViolation:
         raise Refused(
-            f"A device named {name!r} exists already.", "Choose another name, or remove that one.", code="name_taken"
+            f"A device named {name!r} exists already.",
+            "Choose another name, or remove that one.",
+            code="name_taken",
         ) from None
     assert row is not None  # noqa: S101 - `returning` always gives the row
     return int(row["id"])
@@ -109,9 +111,7 @@ def by_name(connection: Connection, name: str) -> Device:
     """
     row = connection.execute(_SQL["by_name"], {"name": name}).fetchone()
     if row is None:
-        raise NotFound(
-            f"There is no device named {name!r}.", "See run.py device list.", code="unknown_device"
-        )
+        raise NotFound(f"There is no device named {name!r}.", "See run.py device list.", code="unknown_device")
     return _device(row)
 
 

@@ -40,9 +40,7 @@ def create_data(layout: Layout, programs: Programs, account: Account | None, log
     _synchronise(layout)
 
 
-def _run_initdb(
-    layout: Layout, programs: Programs, account: Account | None, password: str, log: ServerLog
-) -> int:
+def _run_initdb(layout: Layout, programs: Programs, account: Account | None, password: str, log: ServerLog) -> int:
     """Return the exit status of ``initdb``, whose output goes to the log."""
     output = log.open()
     # A pipe that belongs to the account: the password lies in no file the account could read later.

@@ -151,9 +151,7 @@ def create_directory(directory: Path) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     owner = directory.stat().st_uid
     if owner != os.geteuid():
-        raise HomeNotUsable(
-            directory, f"it belongs to user id {owner}, but this process runs as {os.geteuid()}"
-        )
+        raise HomeNotUsable(directory, f"it belongs to user id {owner}, but this process runs as {os.geteuid()}")
     directory.chmod(0o700)
 
 

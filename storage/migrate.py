@@ -44,9 +44,7 @@ def migrate(url: str) -> list[str]:
                     continue
                 with connection.transaction():
                     connection.execute(statements.encode())
-                    connection.execute(
-                        "insert into schema_migration (version, name) values (%s, %s)", (version, name)
-                    )
+                    connection.execute("insert into schema_migration (version, name) values (%s, %s)", (version, name))
                 applied.append(name)
         finally:
             connection.execute("select pg_advisory_unlock(%s)", (_LOCK,))

@@ -200,9 +200,7 @@ class Outbox:
     def hold_lane(self, device_id: int, seconds: float, reason: str) -> None:
         """Let a device's lane wait ``seconds``, so that its order stays while its account cannot send."""
         with self.database.transaction() as connection:
-            connection.execute(
-                _SQL["hold_lane"], {"device_id": device_id, "seconds": seconds, "reason": reason}
-            )
+            connection.execute(_SQL["hold_lane"], {"device_id": device_id, "seconds": seconds, "reason": reason})
 
     def orphans(self, device_ids: Iterable[int]) -> list[Orphan]:
         """Return the attempts on these devices that another owner left without an outcome."""
@@ -210,7 +208,13 @@ class Outbox:
         with self.database.transaction() as connection:
             rows = connection.execute(_SQL["orphans"], arguments).fetchall()
         return [
-            Orphan(row["message_id"], row["device_id"], row["attempt_id"], bytes(row["secret"]), row["external_id"])
+            Orphan(
+                row["message_id"],
+                row["device_id"],
+                row["attempt_id"],
+                bytes(row["secret"]),
+                row["external_id"],
+            )
             for row in rows
         ]
 
@@ -219,7 +223,13 @@ class Outbox:
         with self.database.transaction() as connection:
             rows = connection.execute(_SQL["doubtful"], {"device_ids": list(device_ids)}).fetchall()
         return [
-            Orphan(row["message_id"], row["device_id"], row["attempt_id"], bytes(row["secret"]), row["external_id"])
+            Orphan(
+                row["message_id"],
+                row["device_id"],
+                row["attempt_id"],
+                bytes(row["secret"]),
+                row["external_id"],
+            )
             for row in rows
         ]
 
@@ -233,7 +243,13 @@ class Outbox:
             return _apply_receipts(connection, device_id, receipts)
 
     def _settle_one(
-        self, message_id: int, state: str, code: str, reason: str, external_id: str | None, origin: tuple[str, ...]
+        self,
+        message_id: int,
+        state: str,
+        code: str,
+        reason: str,
+        external_id: str | None,
+        origin: tuple[str, ...],
     ) -> None:
         with self.database.transaction() as connection:
             _settle(connection, message_id, state, code, reason, external_id, origin)

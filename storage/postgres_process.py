@@ -57,9 +57,7 @@ def server_account(data: Path, user: str) -> Account | None:
             "Create that user, or run Salamander as an ordinary user instead of root.",
         ) from None
     if entry.pw_uid == 0:
-        raise ConfigurationInvalid(
-            "The embedded PostgreSQL cannot run as root.", "Name an unprivileged user for it."
-        )
+        raise ConfigurationInvalid("The embedded PostgreSQL cannot run as root.", "Name an unprivileged user for it.")
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 

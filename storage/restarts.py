@@ -91,9 +91,7 @@ class RestartJournal:
 
 def latest(connection: Connection, *, device_id: int | None = None, after: int = 0, limit: int = 50) -> list[Row]:
     """Return the newest restarts, oldest of them first."""
-    return connection.execute(
-        _SQL["latest"], {"device_id": device_id, "after": after, "limit": limit}
-    ).fetchall()
+    return connection.execute(_SQL["latest"], {"device_id": device_id, "after": after, "limit": limit}).fetchall()
 
 
 def by_request(connection: Connection, request: str) -> Row | None:

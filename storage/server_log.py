@@ -42,9 +42,7 @@ class ServerLog:
     def open(self) -> int:
         """Open the file for a new server's output, which begins here; the caller closes the descriptor."""
         self._limit()
-        descriptor = os.open(
-            self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._mark = os.fstat(descriptor).st_size
         return descriptor
 
@@ -87,9 +85,7 @@ def explain(what: str, directory: Path, log: ServerLog) -> StorageUnavailable:
 
     """
     output = log.since_start()
-    if shutil.disk_usage(directory).free < _FULL_DISK_BYTES or any(
-        words in output for words in _NO_ROOM_WORDS
-    ):
+    if shutil.disk_usage(directory).free < _FULL_DISK_BYTES or any(words in output for words in _NO_ROOM_WORDS):
         return disk_full(directory)
     reason = reason_in(output) or "it gave no reason"
     return StorageUnavailable(f"{what} in {directory}: {reason}.", f"Read {log.path}.")

@@ -48,9 +48,7 @@ def programs_for(programs: Programs, account: Account | None, shared: Path = SHA
     # The programs find their libraries relative to themselves, so both are copied with their relative places.
     sources = [install, package.with_name(f"{WHEEL}.libs")]
     try:
-        copy = _shared_copy(
-            [source for source in sources if source.exists()], package.parent, programs, shared
-        )
+        copy = _shared_copy([source for source in sources if source.exists()], package.parent, programs, shared)
     except OSError as error:
         # A copy that fails in the middle tells of many files, and not by number.
         if error.errno in _NO_ROOM or (shared.exists() and shutil.disk_usage(shared).free < _COPY_BYTES):

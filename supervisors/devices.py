@@ -19,7 +19,16 @@ from config.logging import logger
 from storage import devices
 from storage.devices import Device
 from storage.outbox import Outbox
-from supervisors.policy import CAN_HEAL, POLICIES, UNKNOWN_CAUSE, Action, Backoff, RestartIntensity, Trouble, delay_before
+from supervisors.policy import (
+    CAN_HEAL,
+    POLICIES,
+    UNKNOWN_CAUSE,
+    Action,
+    Backoff,
+    RestartIntensity,
+    Trouble,
+    delay_before,
+)
 
 if TYPE_CHECKING:
     from actors.whatsapp.services import Services
@@ -40,9 +49,7 @@ class Supervised:
     actor: WhatsAppDevice
     task: asyncio.Task[None]
     trouble: Trouble = field(default_factory=Trouble)
-    intensity: RestartIntensity = field(
-        default_factory=lambda: RestartIntensity(_INTENSITY_LIMIT, _INTENSITY_WINDOW)
-    )
+    intensity: RestartIntensity = field(default_factory=lambda: RestartIntensity(_INTENSITY_LIMIT, _INTENSITY_WINDOW))
     pending: asyncio.TimerHandle | None = None
     lives: int = 1
 
@@ -62,9 +69,7 @@ class DeviceSupervisor:
 
     # --- what devices ask of their supervisor ------------------------------------------------------------
 
-    def decide(
-        self, device_id: int, cause_code: str, detail: str = "", ban_seconds: float | None = None
-    ) -> Decision:
+    def decide(self, device_id: int, cause_code: str, detail: str = "", ban_seconds: float | None = None) -> Decision:
         """Look a trouble up in the policy and set the timer that it calls for."""
         supervised = self._supervised[device_id]
         policy = POLICIES.get(cause_code, POLICIES[UNKNOWN_CAUSE])
@@ -72,9 +77,7 @@ class DeviceSupervisor:
         if policy.action is Action.PROBE:
             return Decision(policy.state, words, None, wait_for_library=True, probe=True)
         if policy.action is Action.WAIT_FOR_LIBRARY:
-            return Decision(
-                policy.state, words, self._services.settings.reconnect_seconds, wait_for_library=True
-            )
+            return Decision(policy.state, words, self._services.settings.reconnect_seconds, wait_for_library=True)
         self.forget(device_id)
         if policy.action in {Action.STOP, Action.NONE}:
             return Decision(policy.state, words, None)
@@ -146,10 +149,13 @@ class DeviceSupervisor:
     async def run(self) -> None:
         """Look at the lanes every second, hint or no hint, until the shard leaves."""
         while not self._leaving:
-            ids = [device_id for device_id, each in self._supervised.items() if each.actor.state in CAN_HEAL]
-            if ids:
-                self.work_waits(await self._services.run(lambda ids=ids: self._lanes.lanes_with_work(ids)))
+            await self._look_at_lanes()
             await asyncio.sleep(self._services.settings.poll_seconds)
+
+    async def _look_at_lanes(self) -> None:
+        ids = [device_id for device_id, each in self._supervised.items() if each.actor.state in CAN_HEAL]
+        if ids:
+            self.work_waits(await self._services.run(lambda: self._lanes.lanes_with_work(ids)))
 
     async def leave(self) -> None:
         """Drain and close every device."""
@@ -215,8 +221,7 @@ class DeviceSupervisor:
         supervised.actor.tell(Unlink())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REMOVAL_SECONDS):
-                while supervised.actor.state != "removed":
-                    await asyncio.sleep(0.1)
+                await supervised.actor.unlinked.wait()
         await self._let_go(device_id)
         self._removals.pop(device_id, None)
 

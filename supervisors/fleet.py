@@ -152,9 +152,7 @@ class FleetSupervisor(SupervisedChild):
             if child.role == "shard" and message.device_id in child.device_ids and child.address is not None:
                 self.send(child.address, message)
                 return
-        logger().warning(
-            "No shard hosts the device yet", device_id=message.device_id, command=message.command
-        )
+        logger().warning("No shard hosts the device yet", device_id=message.device_id, command=message.command)
 
     # --- looking after children --------------------------------------------------------------------------
 

@@ -14,10 +14,7 @@ def place(
 ) -> dict[str, tuple[int, ...]]:
     """Return which devices each shard hosts from now on, given what it hosts now; empty shards are left out."""
     wanted = sorted(set(device_ids))
-    shards = {
-        name: [device_id for device_id in hosted if device_id in set(wanted)]
-        for name, hosted in current.items()
-    }
+    shards = {name: [device_id for device_id in hosted if device_id in set(wanted)] for name, hosted in current.items()}
     shards = {name: hosted for name, hosted in shards.items() if hosted}
     placed = {device_id for hosted in shards.values() for device_id in hosted}
     for device_id in wanted:

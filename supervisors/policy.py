@@ -48,18 +48,14 @@ _WAIT_ADVICE = "Nothing; it heals by itself."
 POLICIES: dict[str, Policy] = {
     "connected": Policy("online", "Connected.", Action.NONE),
     "disconnected": Policy("reconnecting", "The connection was lost.", Action.WAIT_FOR_LIBRARY, _WAIT_ADVICE),
-    "stream_error": Policy(
-        "reconnecting", "The server ended the stream.", Action.WAIT_FOR_LIBRARY, _WAIT_ADVICE
-    ),
+    "stream_error": Policy("reconnecting", "The server ended the stream.", Action.WAIT_FOR_LIBRARY, _WAIT_ADVICE),
     "keepalive_timeout": Policy(
         "reconnecting", "The server no longer answers on this connection.", Action.PROBE, _WAIT_ADVICE
     ),
     "probe_failed": Policy(
         "refreshing", "The connection is open but dead (half-open socket).", Action.REFRESH, _WAIT_ADVICE
     ),
-    "reconnect_timeout": Policy(
-        "refreshing", "The library did not reconnect in time.", Action.REFRESH, _WAIT_ADVICE
-    ),
+    "reconnect_timeout": Policy("refreshing", "The library did not reconnect in time.", Action.REFRESH, _WAIT_ADVICE),
     "connect_refused": Policy(
         "refreshing",
         "WhatsApp could not be reached.",
@@ -85,9 +81,7 @@ POLICIES: dict[str, Policy] = {
         "Check the clock, the system's certificates, and whether a proxy opens TLS.",
         alert=True,
     ),
-    "server_error": Policy(
-        "refreshing", "WhatsApp's server reports a fault of its own.", Action.REFRESH, _WAIT_ADVICE
-    ),
+    "server_error": Policy("refreshing", "WhatsApp's server reports a fault of its own.", Action.REFRESH, _WAIT_ADVICE),
     "store_unavailable": Policy(
         "refreshing", "The session store (PostgreSQL) cannot be reached.", Action.REFRESH, "Check PostgreSQL."
     ),
@@ -215,9 +209,7 @@ class Trouble:
         return self.attempts
 
 
-def delay_before(
-    policy: Policy, trouble: Trouble, attempt: int, backoff: Backoff, ban_seconds: float | None
-) -> float:
+def delay_before(policy: Policy, trouble: Trouble, attempt: int, backoff: Backoff, ban_seconds: float | None) -> float:
     """Return how many seconds pass before the action of ``policy`` is carried out."""
     chance = random.random()  # noqa: S311 - jitter is no secret
     if policy.action is Action.HOLD:

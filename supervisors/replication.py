@@ -122,9 +122,7 @@ class NamingAdmin(ReliableExits, multiprocCommon.MultiProcAdmin):
     ) -> None:
         if errorCode is not None:
             self._forget_pending(requestEnvelope)
-        super()._sendPendingActorResponse(
-            requestEnvelope, actualAddress, errorCode=errorCode, errorStr=errorStr
-        )
+        super()._sendPendingActorResponse(requestEnvelope, actualAddress, errorCode=errorCode, errorStr=errorStr)
 
     def _forget_pending(self, request: Any) -> None:
         # At shutdown Thespian turns the mapping into an empty list.

@@ -9,12 +9,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 import secrets
 import socket
 import threading
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
+import supervisors.name_service  # noqa: F401 - it must come first
+
+# isort: split
 import thespian.system.transport.TCPTransport as stock  # noqa: N813 - a module named like its class
 from thespian.actors import ActorAddress
 from thespian.system.transport import ReceiveEnvelope, SendStatus
@@ -31,7 +35,8 @@ from supervisors.births import begin_process, open_sockets
 from supervisors.frames import FrameBuffer, FrameRefusedError, FrameSeal
 
 #: Connections that have not yet brought a frame of ours, at most; the oldest gives way. One of ours brings
-#: its frame at once unless its sender is busy, so this is far above what a healthy system has.
+#: its frame at once unless its sender is busy, so this is far above what a healthy system has. They never get
+#: more than a quarter of the descriptors.
 MOST_STRANGERS = 128
 #: Connections that may wait to be accepted: enough for all children of a supervisor that is busy.
 _BACKLOG = 512
@@ -138,9 +143,7 @@ class HardenedTransport(stock.TCPTransport):
 
     def external_transport_clone(self) -> Self:
         """Return another endpoint for a thread or a single question. Thespian would make a plain one."""
-        return type(self)(
-            stock.ExternalTransportCopy(), self._adminAddr, self.txOnly, False, network=self.network
-        )
+        return type(self)(stock.ExternalTransportCopy(), self._adminAddr, self.txOnly, False, network=self.network)
 
     def getAdminAddr(self, capabilities: Any) -> ActorAddress:
         """Return the address of the Admin."""
@@ -159,15 +162,14 @@ class HardenedTransport(stock.TCPTransport):
 
     def _acceptNewIncoming(self) -> None:
         super()._acceptNewIncoming()
+        most = min(MOST_STRANGERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         strangers = [
             descriptor
             for descriptor, incoming in self._incomingSockets.items()
             if incoming.fromAddress.addressDetails is None
         ]
-        if len(strangers) > MOST_STRANGERS:
-            oldest = min(
-                strangers, key=lambda each: self._incomingSockets[each]._expires.view().remainingSeconds()
-            )
+        if len(strangers) > most:
+            oldest = min(strangers, key=lambda each: self._incomingSockets[each]._expires.view().remainingSeconds())
             self._incomingSockets.pop(oldest).close()
 
     def _handleReadableIncoming(self, inc: Any, has_exclusive_flag: bool = False) -> Any:
@@ -175,9 +177,7 @@ class HardenedTransport(stock.TCPTransport):
             inc._rData = FrameBuffer(self._seal)
         return super()._handleReadableIncoming(inc, has_exclusive_flag=has_exclusive_flag)
 
-    def _addedDataToIncoming(
-        self, inc: Any, skipFinish: bool = False, has_exclusive_flag: bool = False
-    ) -> Any:
+    def _addedDataToIncoming(self, inc: Any, skipFinish: bool = False, has_exclusive_flag: bool = False) -> Any:
         """Acknowledge and queue a message that has come completely; return the connection when it has not.
 
         As Thespian's, but for the seal of the acknowledgement, and that failing to write it ends nothing.

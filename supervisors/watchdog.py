@@ -22,7 +22,7 @@ from typing import Any
 
 from actors.messages import Ping, Pong, StartChild, StopChild
 from config.daemon import DaemonFile, exec_environment, read_daemon_file, write_daemon_file
-from config.errors import DaemonAlreadyRunning, SalamanderError, StorageUnavailable
+from config.errors import DaemonAlreadyRunning, SalamanderError
 from config.home import DAEMON_VARIABLE, Home
 from config.logging import configure_logging, logger
 from config.settings import Settings
@@ -245,9 +245,7 @@ class Watchdog:
         self._fleet_process = (answer.pid, answer.process_started)
         self._misses = 0
         self._next_ping = 0.0
-        logger().info(
-            "The actor system is up", admin=self._admin_process[0], fleet=answer.pid, port=self._port
-        )
+        logger().info("The actor system is up", admin=self._admin_process[0], fleet=answer.pid, port=self._port)
 
     def _watch(self) -> tuple[str, str]:
         """Watch until the system's head falls (return why) or a stop is asked for."""

@@ -207,14 +207,11 @@ class Dispatcher(threading.Thread):
             raise SalamanderError(f"The device {device_id} was removed.")
         try:
             opened = self._seal.open(device.credentials) if device.credentials else {}
-            account = check_account(
-                self._contract, device.base_url, opened, loopback_allowed=self._loopback_allowed
-            )
+            account = check_account(self._contract, device.base_url, opened, loopback_allowed=self._loopback_allowed)
         except SalamanderError as error:
-            self._keep(lambda: self._outbox.hold_lane(device.id, _BROKEN_ACCOUNT_SECONDS, error.sentence))
-            logger().error(
-                "The account cannot be used; its lane waits", device=device.name, reason=error.sentence
-            )
+            sentence = error.sentence
+            self._keep(lambda: self._outbox.hold_lane(device.id, _BROKEN_ACCOUNT_SECONDS, sentence))
+            logger().error("The account cannot be used; its lane waits", device=device.name, reason=error.sentence)
             return device, None
         return device, account
 
@@ -263,7 +260,7 @@ class Dispatcher(threading.Thread):
     # --- doubts ------------------------------------------------------------------------------------------
 
     def _settle_orphans(self, device_id: int) -> None:
-        """A request whose actor died may have been taken: it is in doubt until the provider or a person says."""
+        """Put requests whose actor died in doubt: they may have been taken; the provider or a person will say."""
         for orphan in self._outbox.orphans([device_id]):
             reason = "Its process ended while the request was under way."
             self._outbox.in_doubt(orphan.message_id, "process_ended", reason, None)
@@ -285,15 +282,9 @@ class Dispatcher(threading.Thread):
             return account is None
         outcome = self._transport.look_up(request, self._contract, reference, proxy=self._proxy_of(device))
         if isinstance(outcome, Accepted):
-            reason = (
-                f"Settled: {self._contract.title} has it ({outcome.detail})."
-                if outcome.detail
-                else "Settled."
-            )
+            reason = f"Settled: {self._contract.title} has it ({outcome.detail})." if outcome.detail else "Settled."
             self._outbox.settled_as_sent(doubtful.message_id, outcome.provider_id, reason)
-            logger().info(
-                "Settled by the platform's look-up", device=device.name, message=doubtful.message_id
-            )
+            logger().info("Settled by the platform's look-up", device=device.name, message=doubtful.message_id)
         elif isinstance(outcome, Rejected):
             self._outbox.failed(doubtful.message_id, outcome.code, outcome.reason)
         return not isinstance(outcome, Unknown)

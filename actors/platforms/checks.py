@@ -114,17 +114,13 @@ def _usable_base_url(contract: PlatformContract, base_url: str | None, *, loopba
             raise AccountNotUsable("A base URL starts with https://.")
         return _assembled(parts, host, port, path or contract.base_path)
     if parts.scheme != "https":
-        raise AccountNotUsable(
-            "A base URL starts with https://.", "Credentials never travel over plain HTTP."
-        )
+        raise AccountNotUsable("A base URL starts with https://.", "Credentials never travel over plain HTTP.")
     if not host_is_allowed(host, contract.allowed_hosts):
         raise AccountNotUsable(
             f"{host} is no address of {contract.title}.",
             f"Give one whose host is {' or '.join(contract.allowed_hosts)}.",
         )
-    if "*" not in contract.allowed_hosts and (
-        port not in {None, 443} or path not in {"", contract.base_path}
-    ):
+    if "*" not in contract.allowed_hosts and (port not in {None, 443} or path not in {"", contract.base_path}):
         raise AccountNotUsable(
             f"The base URL of {contract.title} is https://{host}{contract.base_path} and nothing behind it."
         )
@@ -151,9 +147,7 @@ def check_message(contract: PlatformContract, message: PlatformMessage) -> None:
     """
     limits, title = contract.limits, contract.title
     if not _REFERENCE.fullmatch(message.reference):
-        raise MessageNotUsable(
-            "A message reference is 1 to 64 letters, digits, - or _.", code="reference_invalid"
-        )
+        raise MessageNotUsable("A message reference is 1 to 64 letters, digits, - or _.", code="reference_invalid")
     _check_recipient(contract, message)
     if message.kind not in limits.kinds:
         raise MessageNotUsable(
@@ -178,9 +172,7 @@ def check_message(contract: PlatformContract, message: PlatformMessage) -> None:
 
 def _check_recipient(contract: PlatformContract, message: PlatformMessage) -> None:
     if message.to_group and not contract.limits.groups:
-        raise MessageNotUsable(
-            f"{contract.title} cannot be given a group by its id.", code="group_not_carried"
-        )
+        raise MessageNotUsable(f"{contract.title} cannot be given a group by its id.", code="group_not_carried")
     if not (_GROUP if message.to_group else _NUMBER).fullmatch(message.to):
         what = "a group's id" if message.to_group else "a number of 7 to 15 digits with its country code"
         raise MessageNotUsable(f"The recipient is not {what}.", code="recipient_invalid")

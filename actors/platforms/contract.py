@@ -162,9 +162,7 @@ class PlatformContract(ABC):
         del reference, account
         return None
 
-    def parse_lookup(
-        self, status: int, headers: Mapping[str, str], body: bytes, reference: str
-    ) -> Outcome | None:
+    def parse_lookup(self, status: int, headers: Mapping[str, str], body: bytes, reference: str) -> Outcome | None:
         """Return what became of the send called ``reference``.
 
         Returns:
@@ -213,13 +211,9 @@ class PlatformContract(ABC):
     def secrets_of(self, credentials: Mapping[str, str]) -> tuple[str, ...]:
         """Return every spelling in which a secret of ``credentials`` may appear in a URL or a reply."""
         values = {
-            credentials[known.name]
-            for known in self.credential_fields
-            if known.secret and credentials.get(known.name)
+            credentials[known.name] for known in self.credential_fields if known.secret and credentials.get(known.name)
         }
-        spellings = (
-            values | {quote(value, safe="") for value in values} | {quote_plus(value) for value in values}
-        )
+        spellings = values | {quote(value, safe="") for value in values} | {quote_plus(value) for value in values}
         return tuple(sorted(spellings, key=len, reverse=True))
 
 
@@ -228,8 +222,6 @@ def host_is_allowed(host: str, patterns: tuple[str, ...]) -> bool:
     for pattern in patterns:
         if pattern in {"*", host}:
             return True
-        if pattern.startswith("*.") and re.fullmatch(
-            r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?" + re.escape(pattern[1:]), host
-        ):
+        if pattern.startswith("*.") and re.fullmatch(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?" + re.escape(pattern[1:]), host):
             return True
     return False

@@ -175,9 +175,7 @@ class PlatformTransport:
         try:
             session = self._session()
             prepared = session.prepare_request(
-                requests.Request(
-                    request.method, request.url, headers=dict(request.headers), data=request.body
-                )
+                requests.Request(request.method, request.url, headers=dict(request.headers), data=request.body)
             )
         except Exception as error:  # noqa: BLE001 - nothing was sent yet, so the failure is ours
             return Rejected("request_invalid", f"the request cannot be made ({_name(error)})", Scope.CONFIG)
@@ -244,9 +242,7 @@ def judge_failure(error: Exception) -> Rejected | Retryable | Unknown:
 
 def _not_reached(code: str, reason: str, error: Exception) -> Retryable:
     if isinstance(error, requests.exceptions.ProxyError):
-        return Retryable(
-            "proxy_unreachable", f"the device's proxy: {reason}", UNREACHABLE_SECONDS, Scope.CONFIG
-        )
+        return Retryable("proxy_unreachable", f"the device's proxy: {reason}", UNREACHABLE_SECONDS, Scope.CONFIG)
     return Retryable(code, reason, UNREACHABLE_SECONDS, Scope.SERVICE)
 
 
@@ -263,8 +259,7 @@ def _pool_failure(error: Exception) -> BaseException | None:
 def _is_untrusted_certificate(error: Exception) -> bool:
     cause = _pool_failure(error)
     return any(
-        isinstance(each, ssl.SSLCertVerificationError)
-        for each in (cause, *(cause.args if cause is not None else ()))
+        isinstance(each, ssl.SSLCertVerificationError) for each in (cause, *(cause.args if cause is not None else ()))
     )
 
 

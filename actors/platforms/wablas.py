@@ -124,13 +124,9 @@ class Wablas(PlatformContract):
     def build_lookup(self, reference: str, account: Account) -> Request | None:
         """Return the report of messages with this ``ref_id``."""
         query = {"ref_id": reference}
-        return self.request_for(
-            account, "GET", "/api/report/message", query=query, headers=_authorization(account)
-        )
+        return self.request_for(account, "GET", "/api/report/message", query=query, headers=_authorization(account))
 
-    def parse_lookup(
-        self, status: int, headers: Mapping[str, str], body: bytes, reference: str
-    ) -> Outcome | None:
+    def parse_lookup(self, status: int, headers: Mapping[str, str], body: bytes, reference: str) -> Outcome | None:
         """Return what the report says. A server may ignore the filter and list others."""
         del headers
         report = json_object(body)
@@ -226,9 +222,7 @@ def _messages(data: object) -> Iterator[Mapping[str, Any]]:
             continue
         for key in ("messages", "message"):
             inner = part.get(key)
-            yield from (
-                each for each in (inner if isinstance(inner, list) else [inner]) if isinstance(each, dict)
-            )
+            yield from (each for each in (inner if isinstance(inner, list) else [inner]) if isinstance(each, dict))
 
 
 CONTRACT = Wablas()

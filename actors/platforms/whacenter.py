@@ -44,9 +44,7 @@ class Whacenter(PlatformContract):
     title = "Whacenter"
     documentation = "https://documenter.gw.postman.com/api/collections/8030970/UUy67kCg"
     # The one field ``file`` takes any media; the caption is ``message``. No limit is documented.
-    limits = Limits(
-        kinds=frozenset(KINDS), captioned_kinds=frozenset({"image", "document", "video", "audio"})
-    )
+    limits = Limits(kinds=frozenset(KINDS), captioned_kinds=frozenset({"image", "document", "video", "audio"}))
     credential_fields = (CredentialField("device_id", "the device id, which is the whole credential"),)
     default_base_url = "https://api.whacenter.com/api"
     base_path = "/api"
@@ -84,9 +82,7 @@ class Whacenter(PlatformContract):
 
     def build_check(self, account: Account) -> Request | None:
         """Return the device's status; the query holds the credential, as no other form is documented."""
-        return self.request_for(
-            account, "GET", "/statusDevice", query={"device_id": account.credentials["device_id"]}
-        )
+        return self.request_for(account, "GET", "/statusDevice", query={"device_id": account.credentials["device_id"]})
 
     def parse_check(self, status: int, headers: Mapping[str, str], body: bytes) -> AccountCheck | None:
         """Return whether the device is connected."""

@@ -6,14 +6,16 @@ import asyncio
 import ctypes
 import logging
 import resource
-from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.whatsapp.gate import RegistryGate
 from actors.whatsapp.threads import DaemonThreads
 from config.logging import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
 
 #: The lowest level of whatsmeow's own log lines that reach us. INFO holds a few lines a connection, some of them
 #: the only evidence of what happened; DEBUG would hold every stanza.
@@ -109,9 +111,7 @@ class Binding:
         client._stop_finalizer.detach()
         return client
 
-    async def connect(
-        self, client: Any, log: Callable[[int, int], None], proxy: str | None
-    ) -> asyncio.Task[None]:
+    async def connect(self, client: Any, log: Callable[[int, int], None], proxy: str | None) -> asyncio.Task[None]:
         """Begin to connect; the task ends when the client is stopped or the first connect fails.
 
         Args:

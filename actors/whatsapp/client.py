@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.whatsapp.addresses import GROUP_SERVER, LID_SERVER, PHONE_SERVER, Address, parse_address
-from actors.whatsapp.binding import Binding
-from actors.whatsapp.connection import Connection
 from actors.whatsapp.content import build_message
 from actors.whatsapp.events import ClientError, Content, NotSent, SendRefused, SendUnknown, Sent
 from actors.whatsapp.outcomes import send_error
 from config.logging import logger
+
+if TYPE_CHECKING:
+    from actors.whatsapp.binding import Binding
+    from actors.whatsapp.connection import Connection
 
 #: The length of a message secret, in bytes (the protocol's).
 SECRET_BYTES = 32
@@ -149,9 +151,7 @@ class WhatsAppClient:
         try:
             answers = await self._neonize.is_on_whatsapp(f"+{number.removeprefix('+')}")
         except self._binding.aioze.IsOnWhatsAppError as error:
-            raise ClientError(
-                "no_answer", f"WhatsApp did not say whether {number} is registered: {error}."
-            ) from error
+            raise ClientError("no_answer", f"WhatsApp did not say whether {number} is registered: {error}.") from error
         return any(answer.IsIn for answer in answers)
 
     async def logout(self) -> None:

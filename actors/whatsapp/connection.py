@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.whatsapp.addresses import parse_address
 from actors.whatsapp.binding import EVENTS, Binding
@@ -41,6 +40,9 @@ from actors.whatsapp.translation import (
     translate,
 )
 from config.logging import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: How long the event of an ended session may stay away before the log line that told it is taken instead.
 _ENDING_EVENT_SECONDS = 1.0
@@ -157,9 +159,7 @@ class Connection:
         except TimeoutError:
             if self._trouble is not None:
                 raise self._trouble from None
-            raise ClientError(
-                "connect_timeout", f"WhatsApp did not log the device in within {seconds:g} s."
-            ) from None
+            raise ClientError("connect_timeout", f"WhatsApp did not log the device in within {seconds:g} s.") from None
 
     # Closing
 
@@ -255,9 +255,7 @@ class Connection:
         try:
             self._on_event(event)
         except Exception:  # noqa: BLE001  # the library's event loop must not suffer from its listener
-            logger(jid=self.jid).exception(
-                "A device failed to handle an event", event_type=type(event).__name__
-            )
+            logger(jid=self.jid).exception("A device failed to handle an event", event_type=type(event).__name__)
         self._conclude(event)
 
     def _conclude(self, event: ClientEvent) -> None:
@@ -288,9 +286,7 @@ class Connection:
             case StreamFailed(code):
                 self._trouble = ClientError("server_error", f"WhatsApp ended the stream ({code}).")
             case Disconnected():
-                self._trouble = self._trouble or ClientError(
-                    "connect_refused", "WhatsApp closed the connection."
-                )
+                self._trouble = self._trouble or ClientError("connect_refused", "WhatsApp closed the connection.")
 
     def _succeed(self) -> None:
         if not self._opened.done():

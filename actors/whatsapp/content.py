@@ -7,10 +7,12 @@ import io
 import mimetypes
 import time
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from actors.whatsapp.binding import Binding
 from actors.whatsapp.events import Content, NotSent, SendRefused
+
+if TYPE_CHECKING:
+    from actors.whatsapp.binding import Binding
 
 #: The longest side of a thumbnail, in pixels, and the quality it is compressed with: WhatsApp shows it blurred.
 _THUMBNAIL_SIDE = 100

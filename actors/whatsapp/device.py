@@ -96,9 +96,7 @@ class Decision:
 class Supervisor(Protocol):
     """What a device needs of the supervisor it reports to."""
 
-    def decide(
-        self, device_id: int, cause_code: str, detail: str = "", ban_seconds: float | None = None
-    ) -> Decision:
+    def decide(self, device_id: int, cause_code: str, detail: str = "", ban_seconds: float | None = None) -> Decision:
         """Decide about a trouble; refreshes it calls for arrive in the device's mailbox by themselves."""
 
     def came_online(self, device_id: int) -> None:
@@ -126,6 +124,8 @@ class WhatsAppDevice:
         self.name = row.name
         self.mailbox: asyncio.Queue[DeviceMessage] = asyncio.Queue()
         self.state = row.state
+        #: Set when a removed device's session is gone from the server and the store.
+        self.unlinked = asyncio.Event()
         self._row = row
         self._services = services
         self._supervisor = supervisor
@@ -235,9 +235,7 @@ class WhatsAppDevice:
             case happened.MessageReceived():
                 await self._record_message(event)
             case happened.SecretNotStored(message_id):
-                logger().warning(
-                    "The message secret was not stored", device=self.name, whatsapp_id=message_id
-                )
+                logger().warning("The message secret was not stored", device=self.name, whatsapp_id=message_id)
 
     async def _record_receipts(self, event: happened.ReceiptReceived) -> None:
         stage = _STAGE_OF_RECEIPT.get(event.kind)
@@ -298,9 +296,7 @@ class WhatsAppDevice:
         self.state = state
         self._era += 1
         next_at = None if next_in is None else datetime.now(UTC) + timedelta(seconds=next_in)
-        write = (
-            logger().info if state in {"online", "refreshing", "connecting", "pairing"} else logger().warning
-        )
+        write = logger().info if state in {"online", "refreshing", "connecting", "pairing"} else logger().warning
         write(f"Device is {state}", device=self.name, code=code, reason=words, next_attempt_at=next_at)
         row = events.Event("state", f"{time.time_ns()}", {"state": state, "code": code, "reason": words})
         await self._services.store(devices.set_state, self.id, state, code, words, next_at)
@@ -456,4 +452,4 @@ class WhatsAppDevice:
         await self._close_client()
         if self._row.jid is not None:
             await self._services.look(session.delete_session, self._row.jid)
-        self.state = "removed"
+        self.unlinked.set()

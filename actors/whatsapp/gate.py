@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from actors.whatsapp.threads import DaemonThreads
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from actors.whatsapp.threads import DaemonThreads
 
 Result = TypeVar("Result")
 

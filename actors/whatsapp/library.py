@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import psycopg
@@ -23,6 +23,9 @@ from actors.whatsapp.client import WhatsAppClient
 from actors.whatsapp.connection import Connection
 from actors.whatsapp.events import ClientError, ClientEvent
 from actors.whatsapp.loopback import is_loopback, replace_noise_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: How long a connect keeps others from starting, when nothing tells that it is through with the library's registry:
 #: 30 times what that took at worst. It is normally told as soon as the connection stands.
@@ -184,9 +187,7 @@ class ClientLibrary:
         with contextlib.suppress(ValueError):
             if parse_address(jid).is_companion:
                 return
-        raise ClientError(
-            "store_missing", f"{jid} does not name a companion, so no session can be stored for it."
-        )
+        raise ClientError("store_missing", f"{jid} does not name a companion, so no session can be stored for it.")
 
     def _require_stored(self, jid: str) -> None:
         """Look the session up: the library ends the whole process when it is not there. Runs in a thread."""
@@ -218,9 +219,7 @@ class ClientLibrary:
         except ValueError:
             usable = False
         if not usable:
-            raise ClientError(
-                "proxy_error", "The proxy is not a URL like http://host:port or socks5://host:port."
-            )
+            raise ClientError("proxy_error", "The proxy is not a URL like http://host:port or socks5://host:port.")
         if self._simulated and not is_loopback(chosen):
             raise ClientError("proxy_error", "With the simulator, a proxy must be on 127.0.0.1.")
         return chosen

@@ -10,12 +10,15 @@ from __future__ import annotations
 import ctypes
 import ipaddress
 import struct
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from config.errors import ConfigurationInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 #: whatsmeow's ``WACertPubKey`` (``handshake.go``): the root of WhatsApp's Noise certificates.
 _NOISE_ROOT = bytes.fromhex("142375574d0a587166aae71ebe516437c4a28b73e3695c6ce1f7f9545da8ee6b")

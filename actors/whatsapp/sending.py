@@ -53,18 +53,15 @@ class Sender:
             self.attempt_under_way = None
         return True
 
-    async def _send(
-        self, claim: Claim, client: WhatsAppClient, give_up: Callable[[], Awaitable[None]]
-    ) -> None:
+    async def _send(self, claim: Claim, client: WhatsAppClient, give_up: Callable[[], Awaitable[None]]) -> None:
         try:
             content = await self._content_of(claim)
         except MediaNotFetched as error:
+            reason = str(error)
             if error.for_good:
-                await self._services.run(
-                    lambda: self.outbox.failed(claim.message_id, "media_not_fetched", str(error))
-                )
+                await self._services.run(lambda: self.outbox.failed(claim.message_id, "media_not_fetched", reason))
             else:
-                await self._not_sent(claim, "media_not_fetched", str(error))
+                await self._not_sent(claim, "media_not_fetched", reason)
             return
         call = asyncio.ensure_future(client.send(claim.recipient, content, claim.secret))
         finished, _ = await asyncio.wait({call}, timeout=self._services.settings.send_seconds)
@@ -122,9 +119,7 @@ class Sender:
         if finding.verdict is Verdict.NEVER_LEFT:
             await self._not_sent(claim, code, f"{reason} It never left: no secret was stored.")
             return
-        await self._services.run(
-            lambda: self.outbox.in_doubt(claim.message_id, code, reason, finding.message_id)
-        )
+        await self._services.run(lambda: self.outbox.in_doubt(claim.message_id, code, reason, finding.message_id))
         logger().warning("In doubt", device=self._name, message=claim.message_id, reason=reason)
 
     async def settle_orphans(self) -> int:

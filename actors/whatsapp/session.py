@@ -10,9 +10,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import psycopg
@@ -22,6 +21,9 @@ from actors.whatsapp.loopback import is_loopback
 from config.errors import StorageUnavailable
 from config.logging import scrub
 from storage.sql import queries
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _SQL = queries("whatsmeow")
 #: The advisory lock of the migration: any number that nothing else in that database uses.

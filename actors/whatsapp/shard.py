@@ -67,9 +67,7 @@ class WhatsAppShard(SupervisedChild):
 
     def on_tell_device(self, message: TellDevice, _sender: Any) -> None:
         """Hand an operator's command to its device."""
-        self._in_loop(
-            lambda devices: devices.tell(message.device_id, message.command, message.number, message.request)
-        )
+        self._in_loop(lambda devices: devices.tell(message.device_id, message.command, message.number, message.request))
 
     def on_work_waiting(self, message: WorkWaiting, sender: Any) -> None:
         """Note that there is work."""

@@ -69,9 +69,7 @@ class DaemonThreads:
             self._started += 1
             number = self._started
         inbox: queue.SimpleQueue[_Work] = queue.SimpleQueue()
-        threading.Thread(
-            target=self._serve, args=(inbox,), name=f"{self._name}-{number}", daemon=True
-        ).start()
+        threading.Thread(target=self._serve, args=(inbox,), name=f"{self._name}-{number}", daemon=True).start()
         return inbox
 
     def _serve(self, inbox: queue.SimpleQueue[_Work]) -> None:

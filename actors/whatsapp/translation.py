@@ -162,9 +162,7 @@ def lost_event(error: str, failure: str) -> ClientEvent:
     attributes = dict(_ATTRIBUTE.findall(failure))
     match found and found[1]:
         case "TemporaryBan":
-            return TemporarilyBanned(
-                _number(attributes.get("code")), _seconds(_number(attributes.get("expire")))
-            )
+            return TemporarilyBanned(_number(attributes.get("code")), _seconds(_number(attributes.get("expire"))))
         case "ConnectFailure":
             return ConnectRefused(_number(attributes.get("reason")), attributes.get("message", ""))
     return StreamFailed("library_stopped")

@@ -117,11 +117,7 @@ def form_fields(encoded: str) -> dict[str, str] | None:
         if len(piece) < 2 or unquote_to_bytes("%" + piece[:2]) == b"%" + piece[:2].encode():
             return None
     try:
-        pairs = (
-            parse_qsl(encoded, keep_blank_values=True, strict_parsing=True, errors="strict")
-            if encoded
-            else []
-        )
+        pairs = parse_qsl(encoded, keep_blank_values=True, strict_parsing=True, errors="strict") if encoded else []
     except ValueError:
         return None
     fields = dict(pairs)

@@ -94,9 +94,7 @@ class Records:
         if known:
             return str(known[0])
         if label is None:
-            count = self._connection.execute(
-                "SELECT count(*) FROM accounts WHERE platform = ?", (platform,)
-            ).fetchone()
+            count = self._connection.execute("SELECT count(*) FROM accounts WHERE platform = ?", (platform,)).fetchone()
             label = f"account-{count[0] + 1}"
         self._connection.execute("INSERT INTO accounts VALUES (?, ?, ?)", (platform, label, encoded))
         return label

@@ -114,9 +114,7 @@ class PlatformStandIns:
         except OSError:
             return await asyncio.start_server(serve, _ADDRESS, 0, limit=LONGEST_HEAD)
 
-    async def _serve(
-        self, stand_in: StandIn, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _serve(self, stand_in: StandIn, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is not None:
             self._connections.add(task)
@@ -132,9 +130,7 @@ class PlatformStandIns:
             with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                 await writer.wait_closed()
 
-    async def _serve_one(
-        self, stand_in: StandIn, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> bool:
+    async def _serve_one(self, stand_in: StandIn, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; return whether the connection goes on."""
         try:
             request = await read_request(reader)

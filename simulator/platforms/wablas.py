@@ -153,9 +153,7 @@ def _queued(sends: tuple[Send, ...]) -> Answer:
             message |= {"message": None, "caption": send.text, send.kind: send.media_url.rpartition("/")[2]}
         messages.append({**message, "status": "pending", "ref_id": send.reference})
     data = {"device_id": "SIM001", "quota": _QUOTA, "messages": messages}
-    return json_answer(
-        200, {"status": True, "message": "Message is pending and waiting to be processed", "data": data}
-    )
+    return json_answer(200, {"status": True, "message": "Message is pending and waiting to be processed", "data": data})
 
 
 def _report_row(send: Send) -> dict[str, Any]:

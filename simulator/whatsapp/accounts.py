@@ -79,9 +79,7 @@ class Accounts:
             "UPDATE phones SET next_pre_key = next_pre_key % 16777214 + 1 WHERE number = ? RETURNING next_pre_key",
             (number,),
         ).fetchone()
-        self._database.execute(
-            "INSERT OR REPLACE INTO phone_pre_keys VALUES (?, ?, ?)", (number, identifier, private)
-        )
+        self._database.execute("INSERT OR REPLACE INTO phone_pre_keys VALUES (?, ?, ?)", (number, identifier, private))
         return int(identifier)
 
     def phone_pre_key(self, number: str, identifier: int) -> KeyPair | None:
@@ -203,4 +201,5 @@ class Accounts:
 
 
 def _companion(row: tuple[Any, ...]) -> Companion:
-    return Companion(*row[:9], has_history=bool(row[9]), has_uploaded=bool(row[10]))
+    *columns, has_history, has_uploaded = row
+    return Companion(*columns, bool(has_history), bool(has_uploaded))

@@ -86,9 +86,7 @@ def _create_noise(directory: Path) -> None:
     root, intermediate, static = KeyPair(), KeyPair(), KeyPair()
     now = int(time.time())
 
-    def certificate(
-        serial: int, issuer: int, key: bytes, signer: KeyPair
-    ) -> schema.CertChain.NoiseCertificate:
+    def certificate(serial: int, issuer: int, key: bytes, signer: KeyPair) -> schema.CertChain.NoiseCertificate:
         details = schema.CertChain.NoiseCertificate.Details(
             serial=serial,
             issuerSerial=issuer,
@@ -116,7 +114,7 @@ def _create_tls(directory: Path) -> None:
     authority = _certificate("Salamander simulator CA", authority_key, None, None)
     write_private(directory / _CA_FILE, authority.public_bytes(serialization.Encoding.PEM))
     # A client reads this file under its own user.
-    os.chmod(directory / _CA_FILE, 0o644)  # noqa: S103, PTH101  (a certificate is public)
+    os.chmod(directory / _CA_FILE, 0o644)  # noqa: PTH101  (a certificate is public)
     for file, signer in (
         (_SERVER_FILE, authority_key),
         (_IMPOSTOR_FILE, ec.generate_private_key(ec.SECP256R1())),

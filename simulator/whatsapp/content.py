@@ -108,9 +108,7 @@ def read_message(padded: bytes) -> ReadMessage:
     for kind, field in _MEDIA_FIELDS.items():
         if message.HasField(field):
             part = getattr(message, field)
-            return ReadMessage(
-                kind, getattr(part, "caption", ""), destination, secret.hex(), _reference(kind, part)
-            )
+            return ReadMessage(kind, getattr(part, "caption", ""), destination, secret.hex(), _reference(kind, part))
     if message.HasField("conversation"):
         return ReadMessage("text", message.conversation, destination, secret.hex())
     if message.HasField("extendedTextMessage"):

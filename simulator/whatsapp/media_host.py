@@ -80,9 +80,7 @@ async def _read(reader: asyncio.StreamReader) -> _Request:
         ConnectionError: it is malformed or too large.
     """
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    headers = {
-        name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])
-    }
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
     try:
         method, target, _ = head[0].split(" ", 2)
         length = int(headers.get("content-length", "0"))

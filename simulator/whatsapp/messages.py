@@ -43,9 +43,7 @@ class Messages:
 
     def accept(self, sender: tuple[str, int], message_id: str) -> bool:
         """Remember that a message was accepted; return whether it is new."""
-        cursor = self._database.execute(
-            "INSERT OR IGNORE INTO accepted VALUES (?, ?, ?)", (*sender, message_id)
-        )
+        cursor = self._database.execute("INSERT OR IGNORE INTO accepted VALUES (?, ?, ?)", (*sender, message_id))
         return cursor.rowcount == 1
 
     def mark_undecryptable(self, mail: Mail) -> None:
@@ -58,8 +56,7 @@ class Messages:
     def settle_undecryptable(self, number: str, sender: tuple[str, int], message_id: str) -> bool:
         """Forget that a phone asked for another try; return whether it had."""
         cursor = self._database.execute(
-            "DELETE FROM undecryptable"
-            " WHERE number = ? AND sender_number = ? AND sender_device = ? AND message_id = ?",
+            "DELETE FROM undecryptable WHERE number = ? AND sender_number = ? AND sender_device = ? AND message_id = ?",
             (number, *sender, message_id),
         )
         return cursor.rowcount == 1

@@ -210,8 +210,7 @@ class Network:
         if self.store.accounts.companion(*companion.key) is None:
             connection.finish()
         elif (
-            stanza.text("xmlns")
-            == "passive"  # by now the client's keys are here, so its phone can write to it
+            stanza.text("xmlns") == "passive"  # by now the client's keys are here, so its phone can write to it
             and not companion.has_history
             and self.phones.share_history(companion)
         ):

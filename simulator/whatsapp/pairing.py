@@ -67,9 +67,7 @@ class Pairing:
                 self._shown.pop(ref, None)
             for future in (waiting.finished, waiting.linked):
                 if future is not None and not future.done():
-                    future.set_exception(
-                        Refused("The device went away while it was being linked.", "Pair it again.")
-                    )
+                    future.set_exception(Refused("The device went away while it was being linked.", "Pair it again."))
 
     def waiting(self) -> list[dict[str, Any]]:
         """Return who waits: QR references, the number a code was asked for, the QR text if it was shown."""
@@ -103,9 +101,7 @@ class Pairing:
         if text is None:
             shown = [waiting["qr"] for waiting in self.waiting() if waiting["qr"]]
             if len(shown) != 1:
-                raise Refused(
-                    f"{len(shown)} devices show a QR code that the simulator can see.", "Pass the QR text."
-                )
+                raise Refused(f"{len(shown)} devices show a QR code that the simulator can see.", "Pass the QR text.")
             text = shown[0]
         qr = read_qr(text)
         waiting = self._find(qr)

@@ -257,9 +257,7 @@ class Phones:
         if peer is not None and peer.number != sender:
             # Between two phones nothing is proved by encrypting: both are the simulator.
             self._store.messages.show(
-                InboxEntry(
-                    recipient, said.message_id, (sender, 0), str(peer.lid), "text", text, "", time.time()
-                )
+                InboxEntry(recipient, said.message_id, (sender, 0), str(peer.lid), "text", text, "", time.time())
             )
         self._statistics.count("said")
         return said.message_id

@@ -26,7 +26,7 @@ _COUNT_BEFORE_UPLOAD = 50
 _PRIVACY_CATEGORIES = ("last", "online", "profile", "status", "readreceipts", "groupadd", "calladd")
 
 
-class _NotFound(Exception):  # noqa: N818  (a word of the protocol, not an error of ours)
+class _NotFound(Exception):
     """What a query asks for does not exist."""
 
 

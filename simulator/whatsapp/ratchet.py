@@ -118,11 +118,7 @@ def begin_session(identity: KeyPair, registration: int, bundle: Bundle) -> Sessi
     if not verify_pre_key(bundle.identity, bundle.signed_pre_key, bundle.signature):
         raise UndecryptableMessage("the bundle's signed pre-key is not signed by its identity")
     base, ratchet = KeyPair(), KeyPair()
-    secret = (
-        identity.agree(bundle.signed_pre_key)
-        + base.agree(bundle.identity)
-        + base.agree(bundle.signed_pre_key)
-    )
+    secret = identity.agree(bundle.signed_pre_key) + base.agree(bundle.identity) + base.agree(bundle.signed_pre_key)
     if bundle.pre_key is not None:
         secret += base.agree(bundle.pre_key)
     root, receiving = _first_keys(secret)

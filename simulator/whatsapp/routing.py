@@ -76,9 +76,7 @@ def _fan_out(network: Network, sender: Companion, recipient: Phone, stanza: Node
         if companion.key != sender.key
     } | {recipient.lid, Jid(sender.lid.user, sender.lid.server)}
     if {address for address, _ in participants} != known:
-        return [
-            stanzas.ack_message(stanza, participants_hash=stanzas.participants_hash({*known, sender.lid}))
-        ]
+        return [stanzas.ack_message(stanza, participants_hash=stanzas.participants_hash({*known, sender.lid}))]
     return [stanzas.ack_message(stanza)]
 
 
@@ -95,9 +93,7 @@ def _one_ciphertext(network: Network, sender: Companion, recipient: Phone, stanz
     return [stanzas.ack_message(stanza)]
 
 
-def _deliver(
-    network: Network, sender: Companion, address: Jid, content: Node, stanza: Node, retry: int = 0
-) -> None:
+def _deliver(network: Network, sender: Companion, address: Jid, content: Node, stanza: Node, retry: int = 0) -> None:
     """Bring one ciphertext to the device at ``address``."""
     number = number_of(address) or ""
     identity = stanza.child("device-identity")

@@ -42,9 +42,7 @@ class SessionRecord:
         Raises:
             UndecryptableMessage: the message does not authenticate.
         """
-        session, plaintext = decrypt(
-            answer_session(identity, signed_pre_key, pre_key, message), message.message
-        )
+        session, plaintext = decrypt(answer_session(identity, signed_pre_key, pre_key, message), message.message)
         self.begin(session)
         return plaintext
 

@@ -95,9 +95,7 @@ def encrypted(kind: str, ciphertext: bytes, retry: int = 0) -> Node:
     return Node("enc", {"v": 2, "type": kind, "count": retry or None}, ciphertext)
 
 
-def message_from_phone(
-    phone: Phone, message_id: str, content: Node, *, name: str, peer: bool = False
-) -> Node:
+def message_from_phone(phone: Phone, message_id: str, content: Node, *, name: str, peer: bool = False) -> Node:
     """Return a message of a phone to a companion; ``peer`` marks the account's own housekeeping."""
     return Node(
         "message",

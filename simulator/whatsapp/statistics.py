@@ -17,9 +17,7 @@ class Statistics:
 
     def __init__(self, kept: dict[str, int]) -> None:
         self._counts = Counter({name: n for name, n in kept.items() if not name.startswith(_MOST_LIVE)})
-        self._most_live = {
-            name.removeprefix(_MOST_LIVE): n for name, n in kept.items() if name.startswith(_MOST_LIVE)
-        }
+        self._most_live = {name.removeprefix(_MOST_LIVE): n for name, n in kept.items() if name.startswith(_MOST_LIVE)}
         self._live: Counter[str] = Counter()
         self._changed: set[str] = set()
         self._second = 0
@@ -53,9 +51,7 @@ class Statistics:
     def take_changed(self) -> dict[str, int]:
         """Return the counters changed since the last call, for the store."""
         changed = {
-            name: self._most_live[name.removeprefix(_MOST_LIVE)]
-            if name.startswith(_MOST_LIVE)
-            else self._counts[name]
+            name: self._most_live[name.removeprefix(_MOST_LIVE)] if name.startswith(_MOST_LIVE) else self._counts[name]
             for name in self._changed
         }
         self._changed.clear()

@@ -165,9 +165,7 @@ def attacks(mark: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", attacks(Path()))
-def test_a_frame_of_a_stranger_runs_nothing_and_disturbs_nobody(
-    daemon: Daemon, tmp_path: Path, name: str
-) -> None:
+def test_a_frame_of_a_stranger_runs_nothing_and_disturbs_nobody(daemon: Daemon, tmp_path: Path, name: str) -> None:
     mark = tmp_path / "executed"
     actor = daemon.create("Child", name="target")
     own_port = port_of(daemon.system._systemBase.transport.myAddress)
@@ -315,6 +313,13 @@ def test_a_named_actor_that_dies_in_its_constructor_is_answered_and_frees_its_na
     assert daemon.describe(daemon.create("Child", name="unlucky"))
 
 
+def test_names_of_actors_killed_together_are_all_free(daemon: Daemon) -> None:
+    names = [f"together-{number}" for number in range(10)]
+    for pid in [daemon.describe(daemon.create("Child", name=name)).pid for name in names]:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: all(lookup(daemon.system, name) is None for name in names))
+
+
 def test_a_killed_named_actor_can_be_created_again(daemon: Daemon) -> None:
     pid = daemon.describe(daemon.create("Child", name="router")).pid
     began = time.monotonic()
@@ -413,6 +418,21 @@ def test_only_one_address_of_this_machine_is_bound(tmp_path: Path, address: str)
     home.create()
     with pytest.raises(ConfigurationInvalid, match="bind_address"):
         start_actor_system(home, address, 0)
+
+
+def test_no_name_service_is_asked() -> None:
+    code = """
+import socket
+asked, original = [], socket.getaddrinfo
+def record(host, *rest, **more):
+    asked.append(host)
+    return original(host, *rest, **more)
+socket.getaddrinfo = record
+import supervisors.actor_system
+assert set(asked) <= {None, "localhost", "127.0.0.1"}, asked
+assert "lambda" not in socket.getfqdn.__name__
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=ROOT, timeout=SECONDS)
 
 
 def test_a_damaged_key_is_told(tmp_path: Path) -> None:

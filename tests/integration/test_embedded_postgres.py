@@ -235,9 +235,7 @@ def test_a_first_start_is_private_and_needs_the_password(make: Make, tmp_path: P
     assert one_value(url, "SHOW data_checksums") == "on"
     assert one_value(url, "SHOW synchronous_commit") == "on"
     assert one_value(url, "SHOW listen_addresses") == ""
-    assert str(one_value(url, "SELECT rolpassword FROM pg_authid WHERE rolname = 'postgres'")).startswith(
-        "SCRAM-"
-    )
+    assert str(one_value(url, "SELECT rolpassword FROM pg_authid WHERE rolname = 'postgres'")).startswith("SCRAM-")
     password = layout.password.read_text()
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(url.replace(password, "wrong"))
@@ -319,9 +317,7 @@ def test_a_start_right_after_the_daemon_was_killed_takes_over(make: Make, used: 
     assert read_rows(server.url("postgres")) == ["kept"]
 
 
-def test_a_server_that_does_not_shut_down_is_killed(
-    make: Make, used: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_does_not_shut_down_is_killed(make: Make, used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded_ownership, "SHUTDOWN_SECONDS", 0.2)
     with daemon(used) as process:
         pid = int(read_line(process)[0])
@@ -527,9 +523,7 @@ def test_programs_the_account_cannot_reach_are_copied_once_and_repaired(tmp_path
     if package.name != WHEEL:
         pytest.skip("the wheel is not installed")
     private = tmp_path / "private"  # below a directory of root alone
-    shutil.copytree(
-        package / "pginstall", private / WHEEL / "pginstall", symlinks=True, copy_function=link_or_copy
-    )
+    shutil.copytree(package / "pginstall", private / WHEEL / "pginstall", symlinks=True, copy_function=link_or_copy)
     libraries = package.with_name(f"{WHEEL}.libs")
     shutil.copytree(libraries, private / libraries.name, copy_function=link_or_copy)
     programs = locate_programs(private / WHEEL / "pginstall" / "bin")

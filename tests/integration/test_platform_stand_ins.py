@@ -100,9 +100,7 @@ def send(
     return transport.send(request, contract, seconds)
 
 
-def raw(
-    url: str, path: str, body: bytes | str, headers: dict[str, str], method: str = "POST"
-) -> tuple[int, Any]:
+def raw(url: str, path: str, body: bytes | str, headers: dict[str, str], method: str = "POST") -> tuple[int, Any]:
     """Return the status and the JSON of one raw request."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE)
@@ -114,15 +112,11 @@ def raw(
 
 
 @pytest.mark.parametrize("name", ["wablas", "whacenter"])
-def test_texts_and_media_arrive_as_they_were_sent(
-    running: Running, transport: PlatformTransport, name: str
-) -> None:
+def test_texts_and_media_arrive_as_they_were_sent(running: Running, transport: PlatformTransport, name: str) -> None:
     messages = [TEXT]
     for kind, suffix in MEDIA.items():
         caption = "" if kind == "audio" else f"a {kind} & more"
-        messages.append(
-            replace(TEXT, kind=kind, body=caption, media_url=f"https://example.com/a.{suffix}?x=1&y=2")
-        )
+        messages.append(replace(TEXT, kind=kind, body=caption, media_url=f"https://example.com/a.{suffix}?x=1&y=2"))
     for message in messages:
         assert isinstance(send(running, transport, name, message), Accepted)
     log = running.stand_ins.log(name)
@@ -211,9 +205,7 @@ def test_wablas_takes_a_list_of_numbers_as_documented_and_records_each(running: 
 def test_whacenter_refuses_all_but_the_known_encoding(
     running: Running, fields: dict[str, str], content_type: str, status: int
 ) -> None:
-    answered, reply = raw(
-        running.urls["whacenter"], "/send", urlencode(fields), {"Content-Type": content_type}
-    )
+    answered, reply = raw(running.urls["whacenter"], "/send", urlencode(fields), {"Content-Type": content_type})
     assert answered == status
     assert reply["status"] is False
     assert running.stand_ins.log("whacenter") == []
@@ -243,9 +235,7 @@ def test_a_send_is_not_taken_by_get(running: Running) -> None:
     ids=range(11),
 )
 def test_broken_http_is_refused_and_the_connection_ends(running: Running, request_bytes: bytes) -> None:
-    with socket.create_connection(
-        ("127.0.0.1", urlsplit(running.urls["wablas"]).port or 0), PATIENCE
-    ) as client:
+    with socket.create_connection(("127.0.0.1", urlsplit(running.urls["wablas"]).port or 0), PATIENCE) as client:
         client.sendall(request_bytes)
         reply = b""
         with contextlib.suppress(ConnectionResetError):
@@ -368,9 +358,7 @@ def test_an_unknown_platform_or_fault_is_refused(running: Running) -> None:
             attempt()
 
 
-def test_stopping_ends_answers_under_way_and_frees_the_ports(
-    tmp_path: Path, transport: PlatformTransport
-) -> None:
+def test_stopping_ends_answers_under_way_and_frees_the_ports(tmp_path: Path, transport: PlatformTransport) -> None:
     running = Running(tmp_path)
     running.stand_ins.set_fault("wablas", "slow-after-recording")
     outcomes: list[Outcome] = []
@@ -399,9 +387,7 @@ def test_accounts_ports_and_records_outlive_a_stop(tmp_path: Path, transport: Pl
     again = Running(tmp_path)
     assert (again.urls, again.stand_ins.log("wablas")) == (urls, log)
     assert isinstance(
-        send(
-            again, transport, "whacenter", TEXT, account=again.account("whacenter", device_id="second-device")
-        ),
+        send(again, transport, "whacenter", TEXT, account=again.account("whacenter", device_id="second-device")),
         Accepted,
     )
     again.stop()
@@ -432,9 +418,7 @@ asyncio.run(serve())
 """
 
 
-def test_a_killed_stand_in_has_lost_nothing_it_answered_for(
-    tmp_path: Path, transport: PlatformTransport
-) -> None:
+def test_a_killed_stand_in_has_lost_nothing_it_answered_for(tmp_path: Path, transport: PlatformTransport) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", _SERVE, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
     )

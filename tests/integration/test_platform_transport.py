@@ -56,11 +56,7 @@ class Peer:
             data += piece
         head, _, body = data.partition(b"\r\n\r\n")
         length = next(
-            (
-                int(line.split(b":")[1])
-                for line in head.split(b"\r\n")
-                if line.lower().startswith(b"content-length")
-            ),
+            (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")),
             0,
         )
         while len(body) < length:
@@ -180,9 +176,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(hours=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
@@ -191,9 +185,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     trusted, own = directory / "trusted.pem", directory / "own.pem"
     trusted.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     own.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         + trusted.read_bytes()
     )
     return own, trusted
@@ -214,9 +206,7 @@ def account_at(port: int, scheme: str = "http", host: str = "127.0.0.1") -> Acco
     return Account(f"{scheme}://{host}:{port}", {"token": SECRETS[0], "secret_key": SECRETS[1]})
 
 
-def timed(
-    transport: PlatformTransport, request: Request, seconds: float, **named: Any
-) -> tuple[Outcome, float]:
+def timed(transport: PlatformTransport, request: Request, seconds: float, **named: Any) -> tuple[Outcome, float]:
     started = time.monotonic()
     outcome = transport.send(request, WABLAS, seconds, **named)
     return outcome, time.monotonic() - started
@@ -285,9 +275,7 @@ def test_a_certificate_of_another_name_is_a_matter_of_configuration(
 ) -> None:
     server = serve(lambda peer: peer.answer(TAKEN) if peer.read_request() else None, tls)
     transport = PlatformTransport(ca_file=certificates[1])
-    outcome = transport.send(
-        WABLAS.build_request(MESSAGE, account_at(server.port, "https", "localhost")), WABLAS, 5
-    )
+    outcome = transport.send(WABLAS.build_request(MESSAGE, account_at(server.port, "https", "localhost")), WABLAS, 5)
     transport.close()
     assert isinstance(outcome, Rejected)
     assert outcome.scope is Scope.CONFIG
@@ -357,9 +345,7 @@ def broken_compression(peer: Peer) -> None:
 
 def endless_headers(peer: Peer) -> None:
     peer.read_request()
-    peer.connection.sendall(
-        b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: y\r\n" % each for each in range(500)) + b"\r\n"
-    )
+    peer.connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: y\r\n" % each for each in range(500)) + b"\r\n")
 
 
 @pytest.mark.parametrize(
@@ -403,9 +389,7 @@ def test_a_broken_exchange_is_in_doubt_and_can_be_looked_up(
     assert seconds < 4
 
 
-def test_a_reply_that_never_comes_is_in_doubt_at_the_deadline(
-    serve: Serve, transport: PlatformTransport
-) -> None:
+def test_a_reply_that_never_comes_is_in_doubt_at_the_deadline(serve: Serve, transport: PlatformTransport) -> None:
     def stay_silent(peer: Peer) -> None:
         peer.read_request()
         peer.wait_for_hang_up()
@@ -418,18 +402,14 @@ def test_a_reply_that_never_comes_is_in_doubt_at_the_deadline(
     assert len(server.requests) == 1
 
 
-def test_a_stalled_tls_handshake_is_in_doubt_at_the_deadline(
-    serve: Serve, transport: PlatformTransport
-) -> None:
+def test_a_stalled_tls_handshake_is_in_doubt_at_the_deadline(serve: Serve, transport: PlatformTransport) -> None:
     server = serve(nothing)
     outcome, seconds = timed(transport, request_to(server.port, "https"), 0.5)
     assert isinstance(outcome, Unknown)
     assert seconds < 1.5
 
 
-def test_a_connection_closed_during_the_handshake_is_in_doubt(
-    serve: Serve, transport: PlatformTransport
-) -> None:
+def test_a_connection_closed_during_the_handshake_is_in_doubt(serve: Serve, transport: PlatformTransport) -> None:
     server = serve(lambda peer: peer.connection.recv(1))
     assert isinstance(transport.send(request_to(server.port, "https"), WABLAS, 5), Unknown)
 
@@ -463,9 +443,7 @@ def test_a_drip_ends_at_the_total_deadline(
     assert 0.5 < seconds < 1.2
 
 
-def test_a_request_the_peer_never_takes_in_ends_at_the_deadline(
-    serve: Serve, transport: PlatformTransport
-) -> None:
+def test_a_request_the_peer_never_takes_in_ends_at_the_deadline(serve: Serve, transport: PlatformTransport) -> None:
     server = serve(lambda peer: time.sleep(1.5))
     plain = request_to(server.port)
     large = Request(plain.method, plain.url, plain.headers, b"x" * 30_000_000, plain.reference)
@@ -493,9 +471,7 @@ def test_an_endless_reply_is_cut_and_in_doubt(serve: Serve, transport: PlatformT
     assert sent < 20 * LONGEST_REPLY_BYTES
 
 
-def test_a_small_reply_that_unpacks_into_an_endless_one_is_cut(
-    serve: Serve, transport: PlatformTransport
-) -> None:
+def test_a_small_reply_that_unpacks_into_an_endless_one_is_cut(serve: Serve, transport: PlatformTransport) -> None:
     packed = gzip.compress(b" " * (20 * LONGEST_REPLY_BYTES))
     assert len(packed) < LONGEST_REPLY_BYTES
     server = serve(
@@ -525,12 +501,8 @@ def test_the_same_holds_under_tls(serve: Serve, tls: ssl.SSLContext, certificate
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
-@pytest.mark.parametrize(
-    "location", ["http://127.0.0.1:{port}/elsewhere", "http://[broken", "", "//", "\x85"]
-)
-def test_a_redirect_is_not_followed(
-    serve: Serve, transport: PlatformTransport, status: str, location: str
-) -> None:
+@pytest.mark.parametrize("location", ["http://127.0.0.1:{port}/elsewhere", "http://[broken", "", "//", "\x85"])
+def test_a_redirect_is_not_followed(serve: Serve, transport: PlatformTransport, status: str, location: str) -> None:
     def redirect(peer: Peer) -> None:
         while peer.read_request():
             peer.answer(b"", status, "Location: " + location.format(port=server.port))
@@ -543,9 +515,7 @@ def test_a_redirect_is_not_followed(
 
 
 def test_a_throttle_tells_how_long_to_wait(serve: Serve, transport: PlatformTransport) -> None:
-    server = serve(
-        lambda peer: peer.answer(b"", "429 Slow down", "Retry-After: 7") if peer.read_request() else None
-    )
+    server = serve(lambda peer: peer.answer(b"", "429 Slow down", "Retry-After: 7") if peer.read_request() else None)
     outcome = transport.send(request_to(server.port), WABLAS, 5)
     assert isinstance(outcome, Retryable)
     assert outcome.after_seconds == 7
@@ -705,9 +675,7 @@ def test_a_proxy_that_opens_no_tunnel_proves_that_nothing_was_sent(
         peer.connection.sendall(answer)
 
     proxy, server = serve(refuse), serve(keep_answering)
-    outcome = transport.send(
-        request_to(server.port, "https"), WABLAS, 5, proxy=f"http://127.0.0.1:{proxy.port}"
-    )
+    outcome = transport.send(request_to(server.port, "https"), WABLAS, 5, proxy=f"http://127.0.0.1:{proxy.port}")
     assert isinstance(outcome, Retryable)
     assert outcome.code == "proxy_refused"
     assert server.connections == 0
@@ -715,9 +683,7 @@ def test_a_proxy_that_opens_no_tunnel_proves_that_nothing_was_sent(
 
 def test_a_proxy_that_stalls_proves_that_nothing_was_sent(serve: Serve, transport: PlatformTransport) -> None:
     proxy = serve(nothing)
-    outcome, seconds = timed(
-        transport, request_to(closed_port(), "https"), 0.5, proxy=f"http://127.0.0.1:{proxy.port}"
-    )
+    outcome, seconds = timed(transport, request_to(closed_port(), "https"), 0.5, proxy=f"http://127.0.0.1:{proxy.port}")
     assert isinstance(outcome, Retryable)
     assert seconds < 1.5
 
@@ -732,9 +698,7 @@ def test_a_proxy_that_is_no_address_is_a_matter_of_configuration(transport: Plat
 # --- secrets ---------------------------------------------------------------------------------------------
 
 
-def test_a_credential_that_a_provider_writes_back_is_struck_out(
-    serve: Serve, transport: PlatformTransport
-) -> None:
+def test_a_credential_that_a_provider_writes_back_is_struck_out(serve: Serve, transport: PlatformTransport) -> None:
     server = serve(
         lambda peer: (
             peer.answer(b'{"status":false,"message":"token invalid: invented-token.invented-secret"}')

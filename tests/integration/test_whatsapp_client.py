@@ -8,9 +8,8 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -26,6 +25,9 @@ from actors.whatsapp.session import (
 from simulator.client import SimulatorClient
 from storage.embedded import EmbeddedPostgres
 from tests.support.whatsapp_process import DriverError, Hosting, Simulating, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: A phone that nobody pairs with: it only receives.
 FRIEND = "60199990001"
@@ -70,9 +72,7 @@ def no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def process(
-    tmp_path_factory: pytest.TempPathFactory, store_url: str, whatsapp: SimulatorClient
-) -> Iterator[Hosting]:
+def process(tmp_path_factory: pytest.TempPathFactory, store_url: str, whatsapp: SimulatorClient) -> Iterator[Hosting]:
     """One process for all tests that do not wear it out: that it outlives them all is a test by itself."""
     with Hosting(tmp_path_factory.mktemp("process"), store_url, whatsapp.info()) as hosting:
         yield hosting
@@ -178,9 +178,7 @@ def test_a_pairing_that_is_broken_off_costs_a_thread_and_nothing_else(own_proces
     own_process.wait_for("second", "PairingQr")
 
 
-def test_a_pairing_ends_with_its_connection_and_can_be_begun_anew(
-    tmp_path: Path, store_url: str
-) -> None:
+def test_a_pairing_ends_with_its_connection_and_can_be_begun_anew(tmp_path: Path, store_url: str) -> None:
     simulating = Simulating(tmp_path / "other")
     try:
         other = SimulatorClient(simulating.directory).info()
@@ -221,9 +219,7 @@ def test_a_text_arrives_exactly_as_it_was_written(
     process.wait_for(paired, "ReceiptReceived", kind="delivered", message_ids=[sent["message_id"]])
 
 
-def test_the_proof_of_a_send_can_be_forgotten(
-    process: Hosting, paired: str, store: psycopg.Connection[Any]
-) -> None:
+def test_the_proof_of_a_send_can_be_forgotten(process: Hosting, paired: str, store: psycopg.Connection[Any]) -> None:
     sent = process.send(paired, FRIEND, "prune me")
     assert forget_secrets(store, [sent["secret"]]) == 1
     assert message_ids_of(store, [sent["secret"]]) == {}
@@ -339,7 +335,7 @@ def test_a_lost_acknowledgement_leaves_a_proof_and_blocks_nobody_for_long(
     process.send(paired, FRIEND, "a session first")
     whatsapp.fault("lost-ack", jid_of(process, paired))
     secret = os.urandom(32)
-    order = {"client": paired, "to": FRIEND, "body": "did it arrive?", "secret": secret.hex()}
+    order: dict[str, Any] = {"client": paired, "to": FRIEND, "body": "did it arrive?", "secret": secret.hex()}
     with pytest.raises(DriverError) as caught:
         process.call("send", **order, seconds=1)
     assert caught.value.kind == "TimeoutError"
@@ -391,16 +387,21 @@ def test_questions_about_numbers_are_answered(process: Hosting, paired: str) -> 
 
 
 @pytest.mark.parametrize(
-    "jid", ["60111111111:1@s.whatsapp.net", "60123456789@s.whatsapp.net", "60123456789:0@s.whatsapp.net", "123:1@lid", "x"]
+    "jid",
+    [
+        "60111111111:1@s.whatsapp.net",
+        "60123456789@s.whatsapp.net",
+        "60123456789:0@s.whatsapp.net",
+        "123:1@lid",
+        "x",
+    ],
 )
 def test_a_jid_without_a_stored_session_is_an_error_and_no_crash(process: Hosting, jid: str) -> None:
     refused(process, "store_missing", client="nobody", jid=jid)
     process.call("process")
 
 
-def test_a_deleted_session_cannot_be_opened(
-    process: Hosting, paired: str, store: psycopg.Connection[Any]
-) -> None:
+def test_a_deleted_session_cannot_be_opened(process: Hosting, paired: str, store: psycopg.Connection[Any]) -> None:
     jid = jid_of(process, paired)
     process.call("close", client=paired)
     assert delete_session(store, jid)
@@ -413,9 +414,7 @@ def test_a_session_can_be_open_only_once_in_a_process(process: Hosting, paired: 
     assert process.call("look", client=paired)["connected"]
 
 
-def test_a_store_that_cannot_be_reached_is_told_as_such(
-    tmp_path: Path, whatsapp: SimulatorClient, number: str
-) -> None:
+def test_a_store_that_cannot_be_reached_is_told_as_such(tmp_path: Path, whatsapp: SimulatorClient, number: str) -> None:
     with Hosting(tmp_path / "process", f"postgres://me:pw@/x?host={tmp_path}", whatsapp.info()) as process:
         refused(process, "store_unavailable", client="a", jid="60123456789:1@s.whatsapp.net")
         refused(process, "store_unavailable", client="b")
@@ -462,18 +461,14 @@ def test_a_client_reopened_twenty_times_is_not_stopped_by_its_forgotten_forerunn
     assert after["descriptors"] - before["descriptors"] <= 19 * 5
 
 
-def test_ten_devices_opened_at_the_same_moment_all_connect(
-    own_process: Hosting, whatsapp: SimulatorClient
-) -> None:
+def test_ten_devices_opened_at_the_same_moment_all_connect(own_process: Hosting, whatsapp: SimulatorClient) -> None:
     jids = {f"d{i}": pair(own_process, whatsapp, f"d{i}", f"6011200001{i}") for i in range(10)}
     for name in jids:
         own_process.call("close", client=name)
     orders = [own_process.start("open", client=name, jid=jid) for name, jid in jids.items()]
     for order in orders:
         own_process.finish(order)
-    sends = [
-        own_process.start("send", client=name, to=FRIEND, body=name, secret=os.urandom(32).hex()) for name in jids
-    ]
+    sends = [own_process.start("send", client=name, to=FRIEND, body=name, secret=os.urandom(32).hex()) for name in jids]
     # Opening, closing and sending all at once is what a busy shard does.
     closing = [own_process.start("close", client=f"d{i}") for i in range(3)]
     opening = [own_process.start("open", client=f"new {i}") for i in range(3)]
@@ -533,6 +528,21 @@ def test_a_server_that_never_answers_hurts_nobody_else(
         process.call("close", client=name)
 
 
+def test_an_opening_that_is_given_up_leaves_the_session_free(
+    process: Hosting, whatsapp: SimulatorClient, paired: str
+) -> None:
+    jid = jid_of(process, paired)
+    process.call("close", client=paired)
+    whatsapp.fault("failure-503")
+    with pytest.raises(DriverError) as caught:
+        process.call("open_briefly", client=paired, jid=jid, patience=0.5)
+    assert caught.value.kind == "TimeoutError"
+    whatsapp.fault("clear")
+    process.call("open", client=paired, jid=jid)
+    process.send(paired, FRIEND, "alone")
+    assert "StreamReplaced" not in process.names(paired)
+
+
 @pytest.mark.parametrize(
     ("fault", "code", "event", "values"),
     [
@@ -564,9 +574,7 @@ def test_a_refused_login_is_told_by_its_reason(
         process.call("close", client=client)
 
 
-def test_a_dropped_connection_comes_back_by_itself(
-    process: Hosting, whatsapp: SimulatorClient, paired: str
-) -> None:
+def test_a_dropped_connection_comes_back_by_itself(process: Hosting, whatsapp: SimulatorClient, paired: str) -> None:
     process.events[paired].clear()
     whatsapp.fault("reset", jid_of(process, paired))
     process.wait_for(paired, "Disconnected")
@@ -574,9 +582,7 @@ def test_a_dropped_connection_comes_back_by_itself(
     process.send(paired, FRIEND, "back again")
 
 
-def test_a_replaced_client_is_down_and_stays_so(
-    process: Hosting, whatsapp: SimulatorClient, paired: str
-) -> None:
+def test_a_replaced_client_is_down_and_stays_so(process: Hosting, whatsapp: SimulatorClient, paired: str) -> None:
     whatsapp.fault("replaced", jid_of(process, paired))
     process.wait_for(paired, "StreamReplaced")
     assert not process.call("look", client=paired)["connected"]

@@ -81,9 +81,7 @@ class Child(SupervisedActor):
 
     def on_describe(self, message: Describe, sender: ActorAddress) -> None:
         default = all(signal.getsignal(number) is signal.SIG_DFL for number in FATAL_SIGNALS)
-        self.send(
-            sender, Description(os.getpid(), handled=tuple(self.handled), fatal_signals_are_default=default)
-        )
+        self.send(sender, Description(os.getpid(), handled=tuple(self.handled), fatal_signals_are_default=default))
 
     def on_raise(self, message: Raise, sender: ActorAddress) -> None:
         self.handled.append("raise")

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.whatsapp.loopback import loopback_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -45,9 +47,7 @@ class Hosting:
     def __init__(self, directory: Path, store_url: str, simulator: dict[str, Any], **settings: Any) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
-        environment = loopback_environment(
-            os.environ, proxy=simulator["proxy"], ca_file=Path(simulator["ca_file"])
-        )
+        environment = loopback_environment(os.environ, proxy=simulator["proxy"], ca_file=Path(simulator["ca_file"]))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.whatsapp_driver"],
             cwd=directory,
@@ -168,7 +168,10 @@ class Simulating:
         self.directory = directory
         self._log = (directory / "simulator.out").open("ab")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "simulator", str(directory)], cwd=PROJECT, stdout=self._log, stderr=self._log
+            [sys.executable, "-m", "simulator", str(directory)],
+            cwd=PROJECT,
+            stdout=self._log,
+            stderr=self._log,
         )
         deadline = time.monotonic() + 30
         while not (directory / "simulator.json").exists():

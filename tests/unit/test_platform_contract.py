@@ -111,9 +111,7 @@ def test_loopback_is_allowed_only_while_the_simulator_runs(host: str) -> None:
         check_account(WABLAS, f"http://{host}", TOKEN, loopback_allowed=False)
 
 
-@pytest.mark.parametrize(
-    "url", ["http://my.wablas.com", "http://evil.example", "http://127.0.0.1.evil.example"]
-)
+@pytest.mark.parametrize("url", ["http://my.wablas.com", "http://evil.example", "http://127.0.0.1.evil.example"])
 def test_the_simulator_allows_no_plain_http_beyond_loopback(url: str) -> None:
     with pytest.raises(AccountNotUsable):
         check_account(WABLAS, url, TOKEN, loopback_allowed=True)
@@ -152,9 +150,7 @@ def test_credentials_that_cannot_be_used_are_refused_without_being_repeated(
 
 
 def test_an_old_wablas_device_needs_no_secret_key() -> None:
-    account = check_account(
-        WABLAS, "https://my.wablas.com", {"token": "t", "secret_key": ""}, loopback_allowed=False
-    )
+    account = check_account(WABLAS, "https://my.wablas.com", {"token": "t", "secret_key": ""}, loopback_allowed=False)
     assert account.credentials == {"token": "t"}
 
 
@@ -273,12 +269,8 @@ def test_any_message_is_either_accepted_or_refused_in_words(message: PlatformMes
     assert all(sentences)
 
 
-@given(
-    st.text(max_size=60) | st.none(), st.dictionaries(st.text(max_size=10), st.text(max_size=20), max_size=3)
-)
-def test_any_account_is_either_accepted_or_refused_in_words(
-    url: str | None, credentials: dict[str, str]
-) -> None:
+@given(st.text(max_size=60) | st.none(), st.dictionaries(st.text(max_size=10), st.text(max_size=20), max_size=3))
+def test_any_account_is_either_accepted_or_refused_in_words(url: str | None, credentials: dict[str, str]) -> None:
     sentences: list[str] = []
     for contract in contracts().values():
         for loopback_allowed in (False, True):

@@ -13,9 +13,7 @@ from actors.platforms import contracts
 from actors.platforms.outcomes import Accepted, AccountCheck, Outcome, Rejected, Retryable, Scope, Unknown
 from actors.platforms.replies import id_of, judge_status, retry_after, text_of
 
-STATUSES = st.integers(100, 599) | st.sampled_from(
-    [200, 201, 302, 400, 401, 403, 404, 408, 429, 500, 502, 503, 504]
-)
+STATUSES = st.integers(100, 599) | st.sampled_from([200, 201, 302, 400, 401, 403, 404, 408, 429, 500, 502, 503, 504])
 HEADERS = st.dictionaries(
     st.sampled_from(["Retry-After", "retry-after", "Content-Type", "Date", "X"]),
     st.text(max_size=30),
@@ -27,13 +25,9 @@ SCALARS = (
     | st.integers()
     | st.floats(allow_nan=True)
     | st.text(max_size=20)
-    | st.sampled_from(
-        ["true", "pending", "cancel", "token invalid", "device disconnected", "quota", "CONNECTED"]
-    )
+    | st.sampled_from(["true", "pending", "cancel", "token invalid", "device disconnected", "quota", "CONNECTED"])
 )
-KEYS = st.sampled_from(["status", "message", "msg", "data", "messages", "id", "ref_id", "phone"]) | st.text(
-    max_size=8
-)
+KEYS = st.sampled_from(["status", "message", "msg", "data", "messages", "id", "ref_id", "phone"]) | st.text(max_size=8)
 JSON_VALUES = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
@@ -160,9 +154,7 @@ def test_a_status_without_a_rule_is_in_doubt(status: int) -> None:
         ({}, 30),
     ],
 )
-def test_retry_after_is_read_in_every_form_and_kept_within_bounds(
-    headers: dict[str, str], seconds: float
-) -> None:
+def test_retry_after_is_read_in_every_form_and_kept_within_bounds(headers: dict[str, str], seconds: float) -> None:
     assert retry_after(headers) == seconds
     outcome = judge_status(429, headers)
     assert isinstance(outcome, Retryable)

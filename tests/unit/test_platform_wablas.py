@@ -14,12 +14,8 @@ from actors.platforms.outcomes import Accepted, AccountState, Rejected, Retryabl
 from actors.platforms.wablas import CONTRACT
 
 ACCOUNT = Account("https://my.wablas.com", {"token": "invented-token", "secret_key": "invented-secret"})
-TEXT = PlatformMessage(
-    reference="m-1", to="6281234567890", kind="text", body="Apa kabar? 🦎 1+1=2 & 50%\nline, two"
-)
-IMAGE = replace(
-    TEXT, kind="image", body="a caption", media_url="https://example.com/a b.jpg?x=1&y=2".replace(" ", "_")
-)
+TEXT = PlatformMessage(reference="m-1", to="6281234567890", kind="text", body="Apa kabar? 🦎 1+1=2 & 50%\nline, two")
+IMAGE = replace(TEXT, kind="image", body="a caption", media_url="https://example.com/a b.jpg?x=1&y=2".replace(" ", "_"))
 QUEUED = "Message is pending and waiting to be processed"
 
 
@@ -80,9 +76,7 @@ def test_no_credential_stands_in_the_address_of_a_send_or_a_look_up() -> None:
                 "data": {
                     "device_id": "DEV1",
                     "quota": 88,
-                    "messages": [
-                        {"id": "u-1", "phone": "628", "message": "hi", "status": "pending", "ref_id": ""}
-                    ],
+                    "messages": [{"id": "u-1", "phone": "628", "message": "hi", "status": "pending", "ref_id": ""}],
                 },
             },
             "u-1",
@@ -214,9 +208,7 @@ def test_a_report_of_other_messages_settles_nothing() -> None:
     assert isinstance(report({"id": "u-9", "ref_id": "another", "status": "sent"}), Unknown)
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"[]", b'{"status":false,"message":"token invalid"}', b'{"status":true}']
-)
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"status":false,"message":"token invalid"}', b'{"status":true}'])
 def test_a_report_that_cannot_be_read_settles_nothing(body: bytes) -> None:
     assert isinstance(CONTRACT.parse_lookup(200, {}, body, "m-1"), Unknown)
 

@@ -72,9 +72,7 @@ def test_only_true_is_a_success_and_it_has_no_id() -> None:
         ({"status": False, "message": "slow down"}, 429, Retryable, Scope.ACCOUNT),
     ],
 )
-def test_a_failure_is_told_by_its_text_then_by_the_status(
-    body: Any, status: int, kind: type, scope: Scope
-) -> None:
+def test_a_failure_is_told_by_its_text_then_by_the_status(body: Any, status: int, kind: type, scope: Scope) -> None:
     outcome = reply(body, status)
     assert isinstance(outcome, kind)
     assert isinstance(outcome, Rejected | Retryable)
@@ -104,9 +102,7 @@ def check(value: Any, status: int = 200) -> AccountState:
 def test_the_check_reads_the_device_s_status_though_it_is_served_as_html() -> None:
     assert check({"status": True, "data": {"status": "CONNECTED"}}) is AccountState.CONNECTED
     assert check({"status": True, "data": {"status": "NOT CONNECTED"}}) is AccountState.DISCONNECTED
-    assert (
-        check({"status": False, "message": "device not connected or not found"}) is AccountState.DISCONNECTED
-    )
+    assert check({"status": False, "message": "device not connected or not found"}) is AccountState.DISCONNECTED
     assert check({"status": False, "message": "Invalid API Key"}, 401) is AccountState.REFUSED
     assert check("not an object", 403) is AccountState.REFUSED
     assert check({"status": True}) is AccountState.UNKNOWN
