@@ -33,16 +33,14 @@ from actors.messages import (
     SendBatch,
     SendMessage,
 )
-from config.daemon import read_daemon_file
-from config.errors import DaemonNotRunning, NoAnswer, Refused, SalamanderError, StorageUnavailable
+from actors.router_connection import RouterConnection
+from config.errors import NoAnswer, Refused, SalamanderError, StorageUnavailable
 from config.home import Home, default_home
 from config.settings import load_settings
 from storage import devices, outbox, restarts
 from storage.credentials import CredentialSeal
 from storage.database import Row, SingleConnection, database_url
 from storage.devices import Device
-from supervisors.actor_system import ask, connect_actor_system, lookup
-from supervisors.processes import process_is_alive
 
 #: How long one question waits for its answer before it is asked again, in seconds.
 _ASK_SECONDS = 5.0
@@ -67,11 +65,7 @@ class Fleet:
         self._home = Home(Path(home).expanduser().absolute() if home is not None else default_home().absolute())
         self._timeout = timeout
         settings = load_settings(self._home)
-        daemon = read_daemon_file(self._home)
-        if daemon is None or not process_is_alive(daemon.pid, daemon.process_started):
-            raise DaemonNotRunning(self._home.path)
-        self._system = connect_actor_system(self._home, daemon.bind_address, daemon.port)
-        self._router: Any = None
+        self._router = RouterConnection(self._home)
         self._database = SingleConnection(database_url(self._home, settings))
 
     def __enter__(self) -> Self:
@@ -85,6 +79,7 @@ class Fleet:
     def close(self) -> None:
         """Let go of the connections; the daemon goes on."""
         self._database.close()
+        self._router.close()
 
     # --- messages ----------------------------------------------------------------------------------------
 
@@ -257,30 +252,16 @@ class Fleet:
         """Ask the router until it answers; every request bears being asked twice."""
         deadline = time.monotonic() + self._timeout
         answer: Any = None
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                if answer is not None:
-                    return answer
-                raise NoAnswer(
-                    f"The router did not answer within {self._timeout:g} seconds.",
-                    "See run.py status and run.py logs.",
-                )
-            router = self._find_router()
-            if router is not None:
-                answer = ask(self._system, router, message, min(_ASK_SECONDS, left))
-                if answer is not None and not _is_transient(answer):
-                    return answer
-                self._router = None
+        while (left := deadline - time.monotonic()) > 0:
+            answer = self._router.ask(message, min(_ASK_SECONDS, left)) or answer
+            if answer is not None and not _is_transient(answer):
+                return answer
             time.sleep(_PAUSE_SECONDS)
-
-    def _find_router(self) -> Any:
-        if self._router is None:
-            daemon = read_daemon_file(self._home)
-            if daemon is None or not process_is_alive(daemon.pid, daemon.process_started):
-                raise DaemonNotRunning(self._home.path)
-            self._router = lookup(self._system, "router")
-        return self._router
+        if answer is not None:
+            return answer
+        raise NoAnswer(
+            f"The router did not answer within {self._timeout:g} seconds.", "See run.py status and run.py logs."
+        )
 
 
 def _is_transient(answer: Any) -> bool:

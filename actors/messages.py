@@ -154,6 +154,7 @@ class StartChild:
     owner: str
     device_ids: tuple[int, ...] = ()
     restarted: bool = False
+    connects_per_second: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,10 @@ class StopChild:
 
 @dataclass(frozen=True)
 class HostDevices:
-    """The devices a shard hosts from now on."""
+    """The devices a shard hosts from now on, and its share of the fleet's connects a second."""
 
     device_ids: tuple[int, ...]
+    connects_per_second: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     #: How long a device or child must stay up before its back-off starts afresh.
     stable_seconds: float = Field(300.0, gt=0)
 
+    #: Connects a second of the whole fleet, at most, whoever asks for them.
+    connects_per_second: float = Field(60.0, gt=0)
     #: How long one connection attempt of a device may take.
     connect_seconds: float = Field(20.0, gt=0)
     #: How long the WhatsApp library may take to reconnect by itself before the device is refreshed.
@@ -106,7 +108,9 @@ def load_settings(home: Home) -> Settings:
         "SALAMANDER_DAEMON",
         "SALAMANDER_SIMULATOR",
     }
-    unknown = sorted(name for name in os.environ if name.startswith("SALAMANDER_") and name not in known)
+    # Credentials of platform accounts are not settings, but come the same way (see commands/devices.py).
+    given = [name for name in os.environ if name.startswith("SALAMANDER_")]
+    unknown = sorted(set(given) - known - {name for name in given if name.startswith("SALAMANDER_CREDENTIAL_")})
     if unknown:
         raise ConfigurationInvalid(
             f"The environment variable {unknown[0]} is no setting of Salamander.",

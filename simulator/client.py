@@ -132,6 +132,11 @@ class SimulatorClient:
         result: int = self.call("read", number=number, message_id=message_id)
         return result
 
+    def queued(self, jid_or_number: str) -> int:
+        """Return how many stanzas a device has not acknowledged yet."""
+        result: int = self.call("queued", jid=jid_or_number)
+        return result
+
     def unlink(self, jid_or_number: str) -> int:
         """Remove a device from its phone's list of linked devices; return how many were removed."""
         result: int = self.call("unlink", jid=jid_or_number)

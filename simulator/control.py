@@ -164,6 +164,11 @@ class Control:
             devices = network.store.accounts.companions(number)
             return network.phones.say(sender.lstrip("+"), number, devices, text)
 
+    def do_queued(self, jid: str) -> int:
+        """Return how many stanzas wait for a companion (or all of a number) to acknowledge them."""
+        messages = self._network.store.messages
+        return sum(len(messages.queued(one.key)) for one in self._network.companions_at(jid))
+
     def do_read(self, number: str, message_id: str | None = None) -> int:
         """Let a phone read what it received; return how many read receipts left."""
         with self._network.recording():

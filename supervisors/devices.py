@@ -21,6 +21,7 @@ from storage.devices import Device
 from storage.outbox import Outbox
 from supervisors.policy import (
     CAN_HEAL,
+    OUTAGE_CAUSES,
     POLICIES,
     UNKNOWN_CAUSE,
     Action,
@@ -50,7 +51,7 @@ class Supervised:
     task: asyncio.Task[None]
     trouble: Trouble = field(default_factory=Trouble)
     intensity: RestartIntensity = field(default_factory=lambda: RestartIntensity(_INTENSITY_LIMIT, _INTENSITY_WINDOW))
-    pending: asyncio.TimerHandle | None = None
+    pending: asyncio.Task[None] | None = None
     lives: int = 1
 
 
@@ -72,6 +73,8 @@ class DeviceSupervisor:
     def decide(self, device_id: int, cause_code: str, detail: str = "", ban_seconds: float | None = None) -> Decision:
         """Look a trouble up in the policy and set the timer that it calls for."""
         supervised = self._supervised[device_id]
+        if cause_code in OUTAGE_CAUSES:
+            self._services.gate.fell(device_id)
         policy = POLICIES.get(cause_code, POLICIES[UNKNOWN_CAUSE])
         words = f"{policy.words} ({detail})" if detail else policy.words
         if policy.action is Action.PROBE:
@@ -93,6 +96,7 @@ class DeviceSupervisor:
     def came_online(self, device_id: int) -> None:
         """Note that a device is online."""
         self.forget(device_id)
+        self._services.gate.came_online()
         self._supervised[device_id].trouble.came_online(time.monotonic())
 
     def forget(self, device_id: int) -> None:
@@ -115,10 +119,14 @@ class DeviceSupervisor:
         for device_id in set(self._supervised) - set(self._removals) - wanted:
             await self._let_go(device_id)
         fresh = sorted(wanted - set(self._supervised))
-        rows = await self._services.store(devices.all_devices) if fresh else []
-        for row in rows:
-            if row.id in fresh and row.id not in self._supervised:
-                self._start(row)
+        if not fresh:
+            return
+        rows = {row.id: row for row in await self._services.store(devices.all_devices)}
+        # Devices with messages waiting go first.
+        urgent = set(await self._services.run(lambda: self._lanes.lanes_with_work(fresh)))
+        for device_id in sorted(fresh, key=lambda each: (each not in urgent, each)):
+            if device_id in rows and device_id not in self._supervised:
+                self._start(rows[device_id])
 
     def hosted(self) -> tuple[int, ...]:
         """Return the devices that are hosted here."""
@@ -137,6 +145,7 @@ class DeviceSupervisor:
         if command in {"refresh", "resume"}:
             self.forget(device_id)
             supervised.trouble.attempts = 0
+            self._services.gate.admit(device_id)
         supervised.actor.tell(message)
 
     def work_waits(self, device_ids: Iterable[int]) -> None:
@@ -185,16 +194,20 @@ class DeviceSupervisor:
             seconds = max(0.0, (row.next_attempt_at - datetime.now(UTC)).total_seconds())
             self._refresh_in(supervised, seconds, Refresh(row.reason_code, row.reason, 1))
         elif self._restarted:
-            supervised.actor.tell(Refresh("shard_died", POLICIES["shard_died"].words, 1))
+            self._refresh_in(supervised, 0.0, Refresh("shard_died", POLICIES["shard_died"].words, 1))
         else:
-            supervised.actor.tell(Refresh("start", "The fleet starts.", 1))
+            self._refresh_in(supervised, 0.0, Refresh("start", "The fleet starts.", 1))
 
     def _refresh_in(self, supervised: Supervised, seconds: float, order: Refresh) -> None:
-        def due() -> None:
+        """Give an order after ``seconds``, once it is the device's turn within the fleet's budget."""
+
+        async def wait() -> None:
+            await asyncio.sleep(seconds)
+            await self._services.gate.turn(supervised.actor.id)
             supervised.pending = None
             supervised.actor.tell(order)
 
-        supervised.pending = asyncio.get_running_loop().call_later(seconds, due)
+        supervised.pending = asyncio.ensure_future(wait())
 
     def _ended(self, device_id: int, task: asyncio.Task[None]) -> None:
         """Start a device actor again after it failed; its neighbours notice nothing."""

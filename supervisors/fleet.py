@@ -37,6 +37,7 @@ from config.logging import logger
 from storage import devices
 from storage.database import SingleConnection, database_url
 from storage.restarts import Restart, RestartJournal
+from supervisors.budget import share_of
 from supervisors.placement import place
 from supervisors.policy import Backoff, Trouble
 from supervisors.processes import own_process_started, process_is_alive
@@ -238,7 +239,14 @@ class FleetSupervisor(SupervisedChild):
             child.address = self.createActor("actors.whatsapp.shard.WhatsAppShard")
         self.send(
             child.address,
-            StartChild(child.role, child.name, child.owner, child.device_ids, restarted=child.lives > 1),
+            StartChild(
+                child.role,
+                child.name,
+                child.owner,
+                child.device_ids,
+                restarted=child.lives > 1,
+                connects_per_second=self._connect_share(child),
+            ),
         )
 
     def _came_up(self, child: Child) -> None:
@@ -290,10 +298,18 @@ class FleetSupervisor(SupervisedChild):
                 child.device_ids = device_ids
                 self._routes_changed = True
                 if child.address is not None:
-                    self.send(child.address, HostDevices(device_ids))
+                    self._tell_devices(child)
         for key, child in list(self._children.items()):
             if child.role == role and child.name not in wanted:
                 self._retire(key, child)
+
+    def _tell_devices(self, child: Child) -> None:
+        self.send(child.address, HostDevices(child.device_ids, self._connect_share(child)))
+
+    def _connect_share(self, child: Child) -> float:
+        """Return a shard's share of the fleet's connects a second."""
+        whole = sum(len(each.device_ids) for each in self._children.values() if each.role == "shard")
+        return share_of(self.settings.connects_per_second, len(child.device_ids), whole)
 
     def _retire(self, key: str, child: Child) -> None:
         """Let a child without devices go."""

@@ -135,6 +135,10 @@ POLICIES: dict[str, Policy] = {
     ),
 }
 
+#: Causes that may mean that the server is away, when many devices have them at once.
+OUTAGE_CAUSES = frozenset(
+    {"disconnected", "stream_error", "connect_refused", "connect_timeout", "server_error", "probe_failed"}
+)
 #: What an unknown cause is treated as.
 UNKNOWN_CAUSE = "connect_refused"
 

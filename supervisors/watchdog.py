@@ -36,7 +36,7 @@ from storage.database import (
 from storage.embedded import EmbeddedPostgres
 from storage.migrate import migrate
 from storage.restarts import Restart, RestartJournal
-from supervisors.actor_system import admin_pid, ask, start_actor_system
+from supervisors.actor_system import admin_pid, admin_port, ask, disconnect, start_actor_system
 from supervisors.policy import Backoff, Trouble
 from supervisors.processes import (
     become_subreaper,
@@ -87,7 +87,7 @@ class Watchdog:
         self._home = home
         self._settings = settings
         self._with_simulator = simulator
-        self._port = settings.admin_port or _free_port(settings.bind_address)
+        self._port = settings.admin_port
         self._stop_asked = False
         self._simulator: subprocess.Popen[bytes] | None = None
         self._postgres: EmbeddedPostgres | None = None
@@ -233,7 +233,9 @@ class Watchdog:
             self._wait(self._backoff.seconds(attempt, 0.5))
 
     def _start_system(self) -> None:
-        self._system = start_actor_system(self._home, self._settings.bind_address, self._port)
+        self._system = start_actor_system(self._home, self._settings.bind_address, self._settings.admin_port)
+        self._port = admin_port(self._system)
+        self._write_daemon_file(ready=False)
         admin = admin_pid(self._system)
         self._admin_process = (admin, process_started(admin) or 0.0)
         self._fleet = self._system.createActor("supervisors.fleet.FleetSupervisor", globalName="fleet")
@@ -290,7 +292,10 @@ class Watchdog:
             spare.append(self._simulator.pid)
         if self._postgres is not None and self._postgres.pid is not None:
             spare.append(self._postgres.pid)
-        self._system = None
+        if self._system is not None:
+            with contextlib.suppress(Exception):
+                disconnect(self._system)
+            self._system = None
         sweep(self._home, spare=spare)
         reap()
 

@@ -7,6 +7,7 @@ device carries it out, keeps its row true, and sends what is on its lane.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -72,6 +73,13 @@ class Deadline:
 
 
 @dataclass(frozen=True)
+class Unwell:
+    """A send found that the library hangs with its client of generation ``generation``."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
 class Happened:
     """The client of generation ``generation`` reports an event."""
 
@@ -79,7 +87,7 @@ class Happened:
     event: ClientEvent
 
 
-DeviceMessage = Refresh | Pair | Pause | Unlink | Work | Deadline | Happened
+DeviceMessage = Refresh | Pair | Pause | Unlink | Work | Deadline | Unwell | Happened
 
 
 @dataclass(frozen=True)
@@ -132,12 +140,14 @@ class WhatsAppDevice:
         self._client: WhatsAppClient | None = None
         self._generation = 0
         self._era = 0
+        self._refreshes_waiting = 0
         self._ban_seconds: float | None = None
         self._sender = Sender(services, row.id, row.name, owner)
         self._sending: asyncio.Task[None] | None = None
 
     def tell(self, message: DeviceMessage) -> None:
         """Put a message into the mailbox."""
+        self._refreshes_waiting += isinstance(message, Refresh)
         self.mailbox.put_nowait(message)
 
     async def run(self) -> None:
@@ -154,6 +164,7 @@ class WhatsAppDevice:
                 if generation == self._generation:
                     await self._on_event(event)
             case Refresh():
+                self._refreshes_waiting -= 1
                 await self._refresh(message)
             case Pair():
                 await self._pair(message)
@@ -161,9 +172,12 @@ class WhatsAppDevice:
                 await self._pause()
             case Unlink():
                 await self._unlink()
+            case Unwell(generation):
+                if generation == self._generation:
+                    await self._trouble("stuck", "a send hangs in the library")
             case Deadline(cause_code, era):
                 if era == self._era:
-                    await self._trouble(cause_code)
+                    await self._passed(cause_code)
 
     async def leave(self, drain_seconds: float) -> None:
         """Let a send under way finish, for at most ``drain_seconds``, then close the client."""
@@ -187,14 +201,15 @@ class WhatsAppDevice:
         if self.state == "online" and self._client is not None and self._client.connected:
             return self._client
         lost = self.state in {"online", "connecting", "refreshing"} and self._client is None
-        if lost and not self._supervisor.refresh_is_pending(self.id):
+        if lost and not self._refreshes_waiting and not self._supervisor.refresh_is_pending(self.id):
             self.tell(Refresh("send", "A message waits and there is no healthy client.", 1))
         return None
 
     async def _send_all(self, client: WhatsAppClient) -> None:
+        give_up = functools.partial(self.tell, Unwell(self._generation))
         # A client is busy when an earlier send is still under way in the library, its message in doubt meanwhile.
         while client is self._client and client.connected and not client.busy and self.state == "online":
-            if not await self._sender.send_next(client, client.close):
+            if not await self._sender.send_next(client, give_up):
                 return
 
     # --- events ------------------------------------------------------------------------------------------
@@ -219,8 +234,7 @@ class WhatsAppDevice:
                 await self._trouble("logged_out", f"code {code}" if code else "")
             case happened.StreamReplaced():
                 await self._trouble("replaced")
-            case happened.TemporarilyBanned(code, seconds):
-                self._ban_seconds = seconds
+            case happened.TemporarilyBanned(code):
                 await self._trouble("banned", f"code {code}")
             case happened.ClientOutdated():
                 await self._trouble("outdated")
@@ -285,6 +299,13 @@ class WhatsAppDevice:
         if decision.wait_for_library:
             self._set_deadline("reconnect_timeout", self._services.settings.reconnect_seconds)
 
+    async def _passed(self, cause_code: str) -> None:
+        """Act on a passed deadline; a device that was held back meanwhile is not at fault and gets another."""
+        if cause_code == "reconnect_timeout" and self._services.gate.holds(self.id):
+            self._set_deadline(cause_code, self._services.settings.reconnect_seconds)
+            return
+        await self._trouble(cause_code)
+
     async def _went_online(self) -> None:
         self._supervisor.came_online(self.id)
         await self._set_state("online", "connected", "Connected.")
@@ -318,8 +339,8 @@ class WhatsAppDevice:
             reason=order.cause,
             attempt=order.attempt,
         )
-        if order.cause_code != "start":
-            await self._set_state("refreshing", order.cause_code, order.cause)
+        passing = "connecting" if order.cause_code in {"start", "shard_died"} else "refreshing"
+        await self._set_state(passing, order.cause_code, order.cause)
         cause, detail = await self._reload_session()
         seconds = time.monotonic() - started
         if cause is None:
@@ -375,11 +396,16 @@ class WhatsAppDevice:
         try:
             client = await self._open(row.jid)
         except ClientError as error:
-            return _CAUSE_OF_CLIENT_ERROR.get(error.code, error.code), str(error)
+            return self._cause_of(error), str(error)
         # 5. it is registered, and the fleet's registry says so
         self._client = client
         await self._went_online()
         return None, f"{stored.contacts} Signal sessions"
+
+    def _cause_of(self, error: ClientError) -> str:
+        if error.code == "proxy_error" and self._row.proxy is None:
+            return "connect_refused"  # the proxy was our own gate
+        return _CAUSE_OF_CLIENT_ERROR.get(error.code, error.code)
 
     async def _open(self, jid: str | None) -> WhatsAppClient:
         self._generation += 1
@@ -387,11 +413,17 @@ class WhatsAppDevice:
         self._ban_seconds = None
         return await self._services.library.open(
             jid=jid,
-            proxy=self._proxy(),
-            on_event=lambda event: self.tell(Happened(generation, event)),
+            proxy=self._services.gate.way_for(self.id, self._proxy()),
+            on_event=lambda event: self._receive(generation, event),
             on_secret_not_stored=self._note_missing_secret,
             connect_seconds=self._services.settings.connect_seconds,
         )
+
+    def _receive(self, generation: int, event: ClientEvent) -> None:
+        if isinstance(event, happened.TemporarilyBanned) and generation == self._generation:
+            # Known at once: the opening that it ends fails before the mailbox comes to it.
+            self._ban_seconds = event.seconds
+        self.tell(Happened(generation, event))
 
     def _note_missing_secret(self, message_id: str) -> None:
         """Write to the journal; called from the library's own thread before it encrypts."""

@@ -1,8 +1,8 @@
 """What became of an attempt that nobody answered: decided by evidence, never by hope.
 
 Each attempt's message carries a fresh 32-byte secret, committed in the outbox first. whatsmeow stores that secret
-with the message id before it encrypts and sends. So no stored secret means that the attempt never left; a stored one gives
-the message id, by which a later receipt settles it. The one gap (the store itself failed, the library only warns
+with the message id before it encrypts and sends. So no stored secret means that the attempt never left; a stored one
+gives the message id, by which a later receipt settles it. The one gap (the store itself failed, the library only warns
 and sends anyway) is closed by a journal that the library's warning writes to, synchronously, before encryption.
 """
 

@@ -27,8 +27,8 @@ from actors.whatsapp.loopback import is_loopback, replace_noise_root
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: How long a connect keeps others from starting, when nothing tells that it is through with the library's registry:
-#: 30 times what that took at worst. It is normally told as soon as the connection stands.
+#: How long a connect keeps others from starting, when nothing tells that it is through with the library's registry.
+#: That takes 20 ms, on an overloaded machine 64; it is told, normally, as soon as the connection stands.
 _SETTLE_SECONDS = 1.0
 #: How long a failed opening waits for its client's end before it reports; the end itself is never skipped.
 _RELEASE_SECONDS = 2.0

@@ -1,8 +1,8 @@
 """Points the real WhatsApp library at a loopback stand-in for WhatsApp, for the demo, tests and benchmarks.
 
-Two things have to change, both in memory only: the certificate authorities and the proxy, which Go reads from the
-environment the process was *started* with, and the root key of WhatsApp's Noise certificates, a variable of the
-library. Neither is touched unless the process talks to a proxy on the loopback interface.
+Two things have to change: the certificate authorities and the proxy, which Go reads from the environment the process
+was *started* with (see :mod:`config.daemon`), and the root key of WhatsApp's Noise certificates, a variable of the
+library. It is overwritten in memory only, and only when the process talks to a proxy on the loopback interface.
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from urllib.parse import urlsplit
 from config.errors import ConfigurationInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 #: whatsmeow's ``WACertPubKey`` (``handshake.go``): the root of WhatsApp's Noise certificates.
 _NOISE_ROOT = bytes.fromhex("142375574d0a587166aae71ebe516437c4a28b73e3695c6ce1f7f9545da8ee6b")
 #: Part of the name of the library's file, as the process's memory map shows it.
 _LIBRARY = "neonize-"
 _MAPS = Path("/proc/self/maps")
-#: Variables that would lead some connections past the stand-in.
-_BYPASSES = ("NO_PROXY", "no_proxy", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
 
 @dataclass(frozen=True)
@@ -57,23 +55,6 @@ def is_loopback(proxy: str | None) -> bool:
         return ipaddress.ip_address(urlsplit(proxy).hostname or "").is_loopback
     except ValueError:
         return False
-
-
-def loopback_environment(environment: Mapping[str, str], *, proxy: str, ca_file: Path) -> dict[str, str]:
-    """Return the environment that a process must be started with to reach the stand-in.
-
-    Args:
-        environment: what the process would be started with otherwise.
-        proxy: the stand-in's proxy, as ``http://127.0.0.1:4711``.
-        ca_file: the PEM file of its certificate authority.
-    """
-    return {
-        **{name: value for name, value in environment.items() if name not in _BYPASSES},
-        "HTTPS_PROXY": proxy,
-        "SSL_CERT_FILE": str(ca_file),
-        # Without it, Go adds the system's certificate authorities to ours.
-        "SSL_CERT_DIR": "/nonexistent",
-    }
 
 
 def replace_noise_root(root: bytes, *, proxy: str | None) -> None:

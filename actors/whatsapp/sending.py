@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from actors.media import MediaNotFetched, fetch_media
@@ -36,11 +36,11 @@ class Sender:
         self.attempt_under_way: int | None = None
         self._late: set[asyncio.Task[None]] = set()
 
-    async def send_next(self, client: WhatsAppClient, give_up: Callable[[], Awaitable[None]]) -> bool:
+    async def send_next(self, client: WhatsAppClient, give_up: Callable[[], None]) -> bool:
         """Claim the head of the lane, send it over ``client`` and record what came of it.
 
-        ``give_up`` is called when the library hangs before anything left: it must close the client, which makes the
-        library return. Returns whether there was a message. An attempt that is cancelled is settled by evidence later.
+        ``give_up`` is called when the library hangs before anything left: it must have the client closed, which makes
+        the library return. Returns whether there was a message. A cancelled attempt is settled by evidence later.
         """
         secret = secrets.token_bytes(32)
         claim = await self._services.run(lambda: self.outbox.claim(self._device_id, secret))
@@ -53,7 +53,7 @@ class Sender:
             self.attempt_under_way = None
         return True
 
-    async def _send(self, claim: Claim, client: WhatsAppClient, give_up: Callable[[], Awaitable[None]]) -> None:
+    async def _send(self, claim: Claim, client: WhatsAppClient, give_up: Callable[[], None]) -> None:
         try:
             content = await self._content_of(claim)
         except MediaNotFetched as error:
@@ -76,7 +76,7 @@ class Sender:
                 self._watch_late_answer(claim, call)
                 return
             logger().warning("The library hangs before sending; closing its client", device=self._name)
-            await give_up()
+            give_up()
         with contextlib.suppress(ClientError):
             await asyncio.wait({call})
         await self._record_answer(claim, call)
@@ -164,9 +164,13 @@ class Sender:
 
         async def wait() -> None:
             await asyncio.wait({call})
-            if call.exception() is None:
+            error = call.exception()
+            if error is None:
                 sent = call.result()
                 await self._services.run(lambda: self.outbox.sent(claim, sent.message_id, "Answered late."))
+            elif isinstance(error, SendRefused):
+                code, reason = error.code, f"{error} (Answered late.)"
+                await self._services.run(lambda: self.outbox.failed(claim.message_id, code, reason))
 
         task = asyncio.ensure_future(wait())
         self._late.add(task)

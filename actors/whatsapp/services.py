@@ -20,6 +20,7 @@ from storage.credentials import CredentialSeal
 from storage.database import Connection, Database
 
 if TYPE_CHECKING:
+    from actors.whatsapp.dialing import DialGate
     from actors.whatsapp.library import ClientLibrary
 
 Arguments = ParamSpec("Arguments")
@@ -39,6 +40,7 @@ class Services:
         owner: this process instance, as it stands in the outbox's attempts.
         database: Salamander's tables.
         sessions: whatsmeow's tables.
+        gate: the only door to WhatsApp, which keeps to the fleet's budget.
         loopback: whether WhatsApp is the one on this machine.
     """
 
@@ -50,6 +52,7 @@ class Services:
     seal: CredentialSeal
     loopback: bool
     library: ClientLibrary
+    gate: DialGate
 
     def __post_init__(self) -> None:
         self._threads = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="database")

@@ -11,11 +11,12 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from actors.child import SupervisedChild
 from actors.messages import HostDevices, StopChild, TellDevice, WorkNoted, WorkWaiting
+from actors.whatsapp.dialing import DialGate
 from actors.whatsapp.services import DATABASE_THREADS, Services
 from config.daemon import loopback_endpoint
 from config.logging import logger
@@ -37,8 +38,10 @@ class WhatsAppShard(SupervisedChild):
         super().__init__()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._devices: DeviceSupervisor | None = None
+        self._gate: DialGate | None = None
         self._loop_seen = time.monotonic()
         self._before_loop: list[Callable[[DeviceSupervisor], None]] = []
+        self._latest_order: asyncio.Future[None] | None = None
         self._handover = threading.Lock()
 
     def begin(self) -> None:
@@ -62,12 +65,21 @@ class WhatsAppShard(SupervisedChild):
 
     def on_host_devices(self, message: HostDevices, _sender: Any) -> None:
         """Host these devices from now on."""
-        ids = message.device_ids
-        self._in_loop(lambda devices: _forget_task(devices.host(ids)))
+        self._in_loop(lambda devices: self._host_devices(devices, message))
+
+    def _host_devices(self, devices: DeviceSupervisor, message: HostDevices) -> None:
+        if self._gate is not None:
+            self._gate.budget.per_second = message.connects_per_second
+        self._in_turn(lambda: devices.host(message.device_ids))
 
     def on_tell_device(self, message: TellDevice, _sender: Any) -> None:
         """Hand an operator's command to its device."""
-        self._in_loop(lambda devices: devices.tell(message.device_id, message.command, message.number, message.request))
+
+        async def tell(devices: DeviceSupervisor) -> None:
+            devices.tell(message.device_id, message.command, message.number, message.request)
+
+        # In turn: a device that was added a moment ago must be hosted before its first command comes.
+        self._in_loop(lambda devices: self._in_turn(lambda: tell(devices)))
 
     def on_work_waiting(self, message: WorkWaiting, sender: Any) -> None:
         """Note that there is work."""
@@ -88,6 +100,16 @@ class WhatsAppShard(SupervisedChild):
                 return
         self._loop.call_soon_threadsafe(work, self._devices)
 
+    def _in_turn(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something when everything that was ordered before it is done."""
+
+        async def wait_and_work(earlier: asyncio.Future[None] | None) -> None:
+            if earlier is not None:
+                await asyncio.wait({earlier})
+            await work()
+
+        self._latest_order = asyncio.ensure_future(wait_and_work(self._latest_order))
+
     async def _leave(self, devices: DeviceSupervisor) -> None:
         await devices.leave()
         os._exit(0)
@@ -104,6 +126,10 @@ class WhatsAppShard(SupervisedChild):
         from actors.whatsapp.library import ClientLibrary  # noqa: PLC0415 - loads the Go library, here and only here
 
         endpoint = loopback_endpoint(self.home)
+        upstream = endpoint.proxy if endpoint else None
+        gate = DialGate(upstream, self.start.connects_per_second, lambda: len(self.hosted()))
+        await gate.start()
+        self._gate = gate
         services = Services(
             home=self.home,
             settings=self.settings,
@@ -114,10 +140,11 @@ class WhatsAppShard(SupervisedChild):
             loopback=endpoint is not None,
             library=ClientLibrary(
                 store_url=whatsmeow_url(self.home, self.settings),
-                default_proxy=endpoint.proxy if endpoint else None,
+                default_proxy=upstream,
                 noise_root=bytes.fromhex(endpoint.noise_root) if endpoint else None,
                 threads=_LIBRARY_THREADS,
             ),
+            gate=gate,
         )
         devices = DeviceSupervisor(services, restarted=self.start.restarted)
         await devices.host(self.start.device_ids)

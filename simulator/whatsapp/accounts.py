@@ -201,5 +201,5 @@ class Accounts:
 
 
 def _companion(row: tuple[Any, ...]) -> Companion:
-    *columns, has_history, has_uploaded = row
-    return Companion(*columns, bool(has_history), bool(has_uploaded))
+    """Return a row as a value; the columns are in the order of its fields, 0 and 1 stand for its flags."""
+    return Companion(*row)

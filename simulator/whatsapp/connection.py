@@ -83,22 +83,21 @@ class Connection:
             self._network.closed(self)
             self._writer.close()
 
-    def send(self, stanza: Node) -> None:
-        """Send a stanza, as the faults that are set allow."""
+    def send(self, *outgoing: Node) -> None:
+        """Send stanzas, as the faults that are set allow."""
         if self._held_back:
-            self._unsent.append(stanza)
+            self._unsent += outgoing
         elif self._network.faults.active("slow", self._key):
-            asyncio.get_running_loop().call_later(SLOW_SECONDS, self._write, stanza)
+            asyncio.get_running_loop().call_later(SLOW_SECONDS, self._write, *outgoing)
         else:
-            self._write(stanza)
+            self._write(*outgoing)
 
     def resume(self) -> None:
         """Go on after a fault ended: read and send what waited."""
         if self._held_back or not (self._unread or self._unsent):
             return
         unsent, self._unsent = self._unsent, []
-        for stanza in unsent:
-            self.send(stanza)
+        self.send(*unsent)
         unread, self._unread = self._unread, []
         try:
             for stanza in unread:
@@ -155,7 +154,7 @@ class Connection:
         del self._buffer[: len(CONNECTION_HEADER)]
         authority = self._network.authority
         responder = NoiseResponder(authority.noise_static, authority.noise_chain)
-        self._send_frame(responder.hello(await self._frame()))
+        self._send_frames(responder.hello(await self._frame()))
         noise, data = responder.finish(await self._frame())
         self._incoming, self._outgoing = responder.ciphers()
         try:
@@ -177,13 +176,14 @@ class Connection:
         del self._buffer[: 3 + length]
         return frame
 
-    def _write(self, stanza: Node) -> None:
+    def _write(self, *outgoing: Node) -> None:
         if self._outgoing is not None and not self._writer.is_closing():
-            self._send_frame(self._outgoing.encrypt(binary_xml.encode(stanza)))
+            encrypt = self._outgoing.encrypt
+            self._send_frames(*(encrypt(binary_xml.encode(stanza)) for stanza in outgoing))
 
-    def _send_frame(self, data: bytes) -> None:
+    def _send_frames(self, *frames: bytes) -> None:
         assert self._socket is not None  # noqa: S101  (set by the handshake)
-        self._socket.send(len(data).to_bytes(3, "big") + data)
+        self._socket.send(*(len(frame).to_bytes(3, "big") + frame for frame in frames))
 
     async def _say_goodbye(self) -> None:
         """Tell a client that broke the protocol so, and give it the time to read it."""

@@ -71,9 +71,9 @@ class WebSocket:
                 if final:
                     return message
 
-    def send(self, message: bytes) -> None:
-        """Send one binary message (buffered; never blocks)."""
-        self._send(_BINARY, message)
+    def send(self, *messages: bytes) -> None:
+        """Send binary messages, all in one write (buffered; never blocks)."""
+        self._send(_BINARY, *messages)
 
     async def _frame(self) -> tuple[bool, int, bytes]:
         first, second = await self._reader.readexactly(2)
@@ -87,21 +87,21 @@ class WebSocket:
         mask = await self._reader.readexactly(4)
         return bool(first & 128), first & 15, _unmask(await self._reader.readexactly(length), mask)
 
-    def _send(self, operation: int, data: bytes) -> None:
-        if self._close_sent or self._writer.is_closing():
-            return
-        length = len(data)
-        if length < 126:
-            header = bytes([128 | operation, length])
-        elif length < 1 << 16:
-            header = bytes([128 | operation, 126]) + struct.pack(">H", length)
-        else:
-            header = bytes([128 | operation, 127]) + struct.pack(">Q", length)
-        self._writer.write(header + data)
+    def _send(self, operation: int, *messages: bytes) -> None:
+        if not self._close_sent and not self._writer.is_closing():
+            self._writer.write(b"".join(_header(operation, len(data)) + data for data in messages))
 
     def _echo_close(self, data: bytes) -> None:
         self._send(_CLOSE, data[:2])
         self._close_sent = True
+
+
+def _header(operation: int, length: int) -> bytes:
+    if length < 126:
+        return bytes([128 | operation, length])
+    if length < 1 << 16:
+        return bytes([128 | operation, 126]) + struct.pack(">H", length)
+    return bytes([128 | operation, 127]) + struct.pack(">Q", length)
 
 
 def _unmask(data: bytes, mask: bytes) -> bytes:

@@ -484,6 +484,22 @@ def test_ten_devices_opened_at_the_same_moment_all_connect(own_process: Hosting,
     own_process.call("shut")
 
 
+def test_cut_database_connections_cost_neither_a_send_nor_an_opening(
+    process: Hosting, paired: str, store: psycopg.Connection[Any]
+) -> None:
+    jid = jid_of(process, paired)
+    cut = (
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity where pid <> pg_backend_pid() and usename = user"
+    )
+    for turn in range(3):
+        store.execute(cut)
+        sent = process.send(paired, FRIEND, f"cut {turn}")
+        assert message_ids_of(store, [sent["secret"]]) == {sent["secret"]: sent["message_id"]}
+    store.execute(cut)
+    process.call("close", client=paired)
+    process.call("open", client=paired, jid=jid)
+
+
 # What the network and the server do
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -13,7 +12,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actors.whatsapp.loopback import loopback_environment
+from config.daemon import exec_environment
+from config.home import DAEMON_VARIABLE, Home
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,11 +47,16 @@ class Hosting:
     def __init__(self, directory: Path, store_url: str, simulator: dict[str, Any], **settings: Any) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
-        environment = loopback_environment(os.environ, proxy=simulator["proxy"], ca_file=Path(simulator["ca_file"]))
+        environment = exec_environment(
+            Home(directory),
+            daemon_variable=DAEMON_VARIABLE,
+            proxy=simulator["proxy"],
+            ca_file=Path(simulator["ca_file"]),
+        )
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.whatsapp_driver"],
             cwd=directory,
-            env={**environment, "PYTHONPATH": str(PROJECT), "NEONIZE_BOT_TAG": "off"},
+            env={**environment, "PYTHONPATH": str(PROJECT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -176,6 +181,7 @@ class Simulating:
         deadline = time.monotonic() + 30
         while not (directory / "simulator.json").exists():
             if time.monotonic() > deadline or self._process.poll() is not None:
+                self.stop()
                 raise TimeoutError((directory / "simulator.out").read_text())
             time.sleep(0.02)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from actors.whatsapp.loopback import KeepAlive, is_loopback, loopback_environment, replace_noise_root
+from actors.whatsapp.loopback import KeepAlive, is_loopback, replace_noise_root
 from config.errors import ConfigurationInvalid
 
 
@@ -33,20 +31,6 @@ def test_a_library_that_is_not_there_is_an_error() -> None:
 def test_a_root_of_the_wrong_length_is_an_error() -> None:
     with pytest.raises(ConfigurationInvalid, match="32 bytes"):
         replace_noise_root(b"short", proxy="http://127.0.0.1:1")
-
-
-def test_the_environment_leads_nothing_past_the_simulator() -> None:
-    environment = loopback_environment(
-        {"PATH": "/bin", "NO_PROXY": "*", "https_proxy": "http://elsewhere"},
-        proxy="http://127.0.0.1:1",
-        ca_file=Path("/ca"),
-    )
-    assert environment == {
-        "PATH": "/bin",
-        "HTTPS_PROXY": "http://127.0.0.1:1",
-        "SSL_CERT_FILE": "/ca",
-        "SSL_CERT_DIR": "/nonexistent",
-    }
 
 
 def test_keep_alive_settings_are_nanoseconds() -> None:
