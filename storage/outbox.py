@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,8 +37,8 @@ class NewMessage:
     @property
     def digest(self) -> bytes:
         """What the message says and to whom: the same key with another digest is another message."""
-        parts = (str(self.device_id), self.recipient, self.kind, self.body, self.media_url, self.media_name)
-        return hashlib.sha256("\x1f".join(parts).encode()).digest()
+        parts = (self.device_id, self.recipient, self.kind, self.body, self.media_url, self.media_name)
+        return hashlib.sha256(json.dumps(parts).encode()).digest()
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,8 @@ class Outbox:
                 with connection.transaction():
                     row = connection.execute(_SQL["claim"], arguments).fetchone()
             except psycopg.errors.UniqueViolation:
+                row = None
+            if row is None:
                 row = connection.execute(_SQL["claimed_with"], {"secret": secret}).fetchone()
         if row is None:
             return None
@@ -176,6 +179,7 @@ class Outbox:
         Receipts that came before this was recorded are applied at once.
         """
         with self.database.transaction() as connection:
+            _lock_external_ids(connection, [] if external_id is None else [external_id])
             _settle(connection, claim.message_id, "sent", "sent", reason, external_id, ("sending", "in_doubt"))
             if external_id is not None:
                 _apply_known_receipts(connection, claim.device_id, external_id)
@@ -191,6 +195,7 @@ class Outbox:
     def in_doubt(self, message_id: int, code: str, reason: str, external_id: str | None) -> None:
         """Record that nobody can tell whether the message was sent."""
         with self.database.transaction() as connection:
+            _lock_external_ids(connection, [] if external_id is None else [external_id])
             settled = _settle(connection, message_id, "in_doubt", code, reason, external_id, ("sending",))
             if settled and external_id is not None:
                 row = connection.execute(_SQL["message"], {"message_id": message_id}).fetchone()
@@ -240,6 +245,7 @@ class Outbox:
     def apply_receipts(self, device_id: int, receipts: Sequence[tuple[str, str]]) -> int:
         """Apply (external id, stage) receipts, stage being sent, delivered or read; return how many moved."""
         with self.database.transaction() as connection:
+            _lock_external_ids(connection, [external_id for external_id, _ in receipts])
             return _apply_receipts(connection, device_id, receipts)
 
     def _settle_one(
@@ -276,6 +282,10 @@ def _settle(
         },
     ).fetchone()
     return row is not None
+
+
+def _lock_external_ids(connection: Connection, external_ids: Sequence[str]) -> None:
+    connection.execute(_SQL["lock_external_ids"], {"external_ids": list(external_ids)})
 
 
 def _apply_receipts(connection: Connection, device_id: int, receipts: Sequence[tuple[str, str]]) -> int:

@@ -32,11 +32,14 @@ from actors.messages import (
 )
 from actors.platforms.actor import PlatformActor
 from actors.router import Router
+from actors.whatsapp.flight_recorder import read_suspects
 from config.errors import StorageUnavailable
 from config.logging import logger
-from storage import devices
+from storage import devices, leases
 from storage.database import SingleConnection, database_url
+from storage.leases import holder_name
 from storage.restarts import Restart, RestartJournal
+from supervisors.attention import Alerts, Quarantine
 from supervisors.budget import share_of
 from supervisors.placement import place
 from supervisors.policy import Backoff, Trouble
@@ -46,6 +49,8 @@ from supervisors.processes import own_process_started, process_is_alive
 _TICK_SECONDS = 0.25
 #: How often the device table is read again, in case a hint was lost, in seconds.
 _READ_DEVICES_SECONDS = 10.0
+#: A holder of leases that cannot renew them disconnects its devices this long before they run out, in seconds.
+_STEP_BACK_SECONDS = 15.0
 #: The name under which clients find the router.
 ROUTER_NAME = "router"
 
@@ -89,6 +94,12 @@ class FleetSupervisor(SupervisedChild):
         self._read_devices_at = 0.0
         self._stopping = False
         self._routes_changed = True
+        self._quarantine = Quarantine()
+        self._alerts = Alerts()
+        self._holder = holder_name(self.home)
+        #: A private server knows no other host; only a shared one needs a holder who steps back in time.
+        self._shared = self.settings.database_url is not None
+        self._leased_at = time.monotonic()
 
     # --- life --------------------------------------------------------------------------------------------
 
@@ -117,6 +128,8 @@ class FleetSupervisor(SupervisedChild):
     def on_stop_child(self, _message: StopChild, _sender: Any) -> None:
         """Let every child finish what is under way and leave; start nothing any more."""
         self._stopping = True
+        with suppress(StorageUnavailable), self._database.transaction() as connection:
+            leases.release(connection, self._holder)
         for child in self._children.values():
             if child.address is not None:
                 self.send(child.address, StopChild())
@@ -216,6 +229,12 @@ class FleetSupervisor(SupervisedChild):
         if child.pid is None:
             self._kill_unknown_children()
         self._is_gone(child)
+        if child.role == "shard" and code == "exited":
+            for device_id in self._quarantine.crashed(read_suspects(self.home.run / child.name), now):
+                logger().error(
+                    "☣️ A device was inside the library at every crash: it gets a shard of its own", id=device_id
+                )
+                self._read_devices_at = 0.0
 
     def _kill_unknown_children(self) -> None:
         """Kill processes of ours that never reported: one of them might still come to hold the fallen child's place."""
@@ -277,19 +296,29 @@ class FleetSupervisor(SupervisedChild):
         try:
             with self._database.transaction() as connection:
                 rows = devices.all_devices(connection)
+                ours = leases.hold(connection, self._holder, [row.id for row in rows if row.is_whatsapp])
         except StorageUnavailable as error:
             logger().warning("The device table cannot be read", reason=error.sentence)
             self._read_devices_at = now - _READ_DEVICES_SECONDS + 1.0
+            if self._shared and now - self._leased_at > leases.LEASE_SECONDS - _STEP_BACK_SECONDS:
+                self._step_back()
             return
-        self._read_devices_at = now
+        self._read_devices_at = self._leased_at = now
+        for alert in self._alerts.about(rows):
+            logger().error(f"🚨 {alert}")
         shards = {child.name: child.device_ids for child in self._children.values() if child.role == "shard"}
-        wanted = place(shards, [row.id for row in rows if row.is_whatsapp], self.settings.max_shards)
+        wanted = place(shards, ours, self.settings.max_shards, self._quarantine.devices)
         by_platform: dict[str, list[int]] = {}
         for row in rows:
             if row.platform is not None:
                 by_platform.setdefault(row.platform, []).append(row.id)
         self._match("shard", wanted)
         self._match("platform", {name: tuple(sorted(ids)) for name, ids in by_platform.items()})
+
+    def _step_back(self) -> None:
+        """Disconnect every device: the leases run out, and another host may take them any moment."""
+        logger().error("The leases cannot be renewed; every device is disconnected until they can")
+        self._match("shard", {})
 
     def _match(self, role: str, wanted: dict[str, tuple[int, ...]]) -> None:
         for name, device_ids in wanted.items():

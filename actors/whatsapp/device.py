@@ -222,6 +222,8 @@ class WhatsAppDevice:
             case happened.Disconnected():
                 if self.state != "pairing":
                     await self._trouble("disconnected")
+            case happened.StreamFailed("library_stopped"):
+                await self._trouble("stuck", "the library stopped working for it")
             case happened.StreamFailed(code):
                 if self.state != "pairing":
                     await self._trouble("stream_error", f"code {code}")
@@ -411,13 +413,14 @@ class WhatsAppDevice:
         self._generation += 1
         generation = self._generation
         self._ban_seconds = None
-        return await self._services.library.open(
-            jid=jid,
-            proxy=self._services.gate.way_for(self.id, self._proxy()),
-            on_event=lambda event: self._receive(generation, event),
-            on_secret_not_stored=self._note_missing_secret,
-            connect_seconds=self._services.settings.connect_seconds,
-        )
+        with self._services.recorder.inside(self.id):
+            return await self._services.library.open(
+                jid=jid,
+                proxy=self._services.gate.way_for(self.id, self._proxy()),
+                on_event=lambda event: self._receive(generation, event),
+                on_secret_not_stored=self._note_missing_secret,
+                connect_seconds=self._services.settings.connect_seconds,
+            )
 
     def _receive(self, generation: int, event: ClientEvent) -> None:
         if isinstance(event, happened.TemporarilyBanned) and generation == self._generation:

@@ -63,8 +63,9 @@ class Sender:
             else:
                 await self._not_sent(claim, "media_not_fetched", reason)
             return
-        call = asyncio.ensure_future(client.send(claim.recipient, content, claim.secret))
-        finished, _ = await asyncio.wait({call}, timeout=self._services.settings.send_seconds)
+        with self._services.recorder.inside(self._device_id):
+            call = asyncio.ensure_future(client.send(claim.recipient, content, claim.secret))
+            finished, _ = await asyncio.wait({call}, timeout=self._services.settings.send_seconds)
         if not finished:
             finding = await self._find(claim)
             if finding.verdict is Verdict.UNKNOWN:

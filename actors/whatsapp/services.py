@@ -21,6 +21,7 @@ from storage.database import Connection, Database
 
 if TYPE_CHECKING:
     from actors.whatsapp.dialing import DialGate
+    from actors.whatsapp.flight_recorder import FlightRecorder
     from actors.whatsapp.library import ClientLibrary
 
 Arguments = ParamSpec("Arguments")
@@ -41,6 +42,7 @@ class Services:
         database: Salamander's tables.
         sessions: whatsmeow's tables.
         gate: the only door to WhatsApp, which keeps to the fleet's budget.
+        recorder: notes which devices are inside the native library.
         loopback: whether WhatsApp is the one on this machine.
     """
 
@@ -53,6 +55,7 @@ class Services:
     loopback: bool
     library: ClientLibrary
     gate: DialGate
+    recorder: FlightRecorder
 
     def __post_init__(self) -> None:
         self._threads = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="database")

@@ -12,11 +12,13 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from actors.child import SupervisedChild
 from actors.messages import HostDevices, StopChild, TellDevice, WorkNoted, WorkWaiting
 from actors.whatsapp.dialing import DialGate
+from actors.whatsapp.flight_recorder import FlightRecorder
 from actors.whatsapp.services import DATABASE_THREADS, Services
 from config.daemon import loopback_endpoint
 from config.logging import logger
@@ -145,6 +147,7 @@ class WhatsAppShard(SupervisedChild):
                 threads=_LIBRARY_THREADS,
             ),
             gate=gate,
+            recorder=FlightRecorder(Path.cwd()),
         )
         devices = DeviceSupervisor(services, restarted=self.start.restarted)
         await devices.host(self.start.device_ids)

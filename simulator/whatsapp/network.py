@@ -62,11 +62,15 @@ class Network:
             yield
             return
         self._unsent = []
+        self.statistics.begin()
         try:
             with self.store.transaction():
                 yield
                 self.store.save_counters(self.statistics.take_changed())
             unsent = self._unsent
+        except BaseException:
+            self.statistics.undo()
+            raise
         finally:
             self._unsent = None
         for connection, stanzas_for_it in _by_connection(unsent).items():
@@ -179,8 +183,8 @@ class Network:
                 if current is None:
                     return  # unlinked a moment ago; the stream is about to end
                 answers = self._answers(connection, current, stanza)
-            for answer in answers:
-                self.send(connection, answer)
+            # The answer goes before what the stanza made others say, as it does when those are far away.
+            self._unsent = [(connection, answer) for answer in answers] + (self._unsent or [])
 
     def _answers(self, connection: Connection, companion: Companion, stanza: Node) -> list[Node]:
         match stanza.tag:

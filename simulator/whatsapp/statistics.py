@@ -20,6 +20,7 @@ class Statistics:
         self._most_live = {name.removeprefix(_MOST_LIVE): n for name, n in kept.items() if name.startswith(_MOST_LIVE)}
         self._live: Counter[str] = Counter()
         self._changed: set[str] = set()
+        self._journal: list[tuple[str, int]] = []
         self._second = 0
         self._connects_this_second = 0
 
@@ -27,6 +28,17 @@ class Statistics:
         """Add to a counter."""
         self._counts[name] += number
         self._changed.add(name)
+        self._journal.append((name, number))
+
+    def begin(self) -> None:
+        """Begin to note what a transaction counts."""
+        self._journal.clear()
+
+    def undo(self) -> None:
+        """Take back what was counted since ``begin``: the transaction was undone."""
+        for name, number in self._journal:
+            self._counts[name] -= number
+        self._journal.clear()
 
     def connected(self) -> None:
         """Count a connection to the WebSocket host."""
@@ -65,7 +77,7 @@ class Statistics:
         times = os.times()
         return {
             **always,
-            **dict(self._counts),
+            **{name: number for name, number in self._counts.items() if number},
             "live": dict(self._live),
             "online": sum(self._live.values()),
             "most_live": dict(self._most_live),

@@ -40,15 +40,20 @@ where d.desired_state = 'running'
   );
 
 -- Take the head of one lane: highest priority, then oldest. It is `sending` before the outside world is touched.
+-- A second claimer waits for the first instead of skipping its row: the lane's order would be lost. A lane that was
+-- held or paused while it is worked through stops at once.
 -- name: claim
 with head as (
     select o.id
     from outbox o
+    join device d on d.id = o.device_id
     where o.device_id = %(device_id)s and o.state = 'queued' and o.not_before <= now()
       and (o.expires_at is null or o.expires_at > now())
+      and d.desired_state = 'running'
+      and (d.held_until is null or d.held_until <= now())
     order by o.priority desc, o.id
     limit 1
-    for update skip locked
+    for update of o
 ), moved as (
     update outbox o
     set state = 'sending', attempts = o.attempts + 1, reason_code = '', reason = '', updated_at = now()
@@ -117,6 +122,16 @@ from outbox o
 join attempt a on a.message_id = o.id and a.ended_at is null
 where o.state = 'sending' and o.device_id = any(%(device_ids)s) and a.owner <> %(owner)s
 order by o.id;
+
+-- One at a time of those that learn a message's id and those that bring its receipts: at once, each would miss what
+-- the other has not committed yet, and the receipt would be lost. In one order, so that none waits for the other.
+-- name: lock_external_ids
+select pg_advisory_xact_lock(key)
+from (
+    select distinct hashtextextended(external_id, 0) as key
+    from unnest(%(external_ids)s::text[]) as e (external_id)
+    order by key
+) as keys;
 
 -- Apply receipts: sent -> delivered -> read; an in-doubt message that got a receipt was sent.
 -- A later stage never goes back to an earlier one.

@@ -53,7 +53,7 @@ def assert_each_arrived_once(
     """Check that nothing was lost or doubled, and that doubts are few and honest.
 
     What was on its way when its process died may stay in doubt, at most one message of each device in
-    ``may_be_in_doubt``; a WhatsApp message that arrived is settled by its receipt.
+    ``may_be_in_doubt``: the library had begun with it, and the receipt, if there was one, died with the process.
     """
     proof = prove(daemon, accepted)
     assert not proof.lost
@@ -62,7 +62,6 @@ def assert_each_arrived_once(
     doubtful = [each.device for each in (*proof.doubtful_arrived, *proof.doubtful_missing)]
     assert sorted(set(doubtful)) == sorted(doubtful), doubtful
     assert set(doubtful) <= set(may_be_in_doubt), proof
-    assert not [each for each in proof.doubtful_arrived if each.device in WHATSAPP]
     return proof
 
 
@@ -72,7 +71,7 @@ def assert_each_arrived_once(
         ("router", "router", "router", ()),
         ("shard-1", "shard", "shard-1", WHATSAPP),
         ("platform-wablas", "platform", "wablas", ("wablas-1",)),
-        ("platform-whacent", "platform", "whacenter", ("whacenter-1",)),
+        ("platform-whacenter", "platform", "whacenter", ("whacenter-1",)),
         ("postmaster", "postgres", "embedded", DEVICES),
         ("fleet", "system", "actor system", DEVICES),
         ("sal-admin", "system", "actor system", DEVICES),

@@ -115,6 +115,7 @@ class Daemon:
             lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
             self.home.configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
         self._ports: set[tuple[str, int]] = set()
+        self._processes: set[psutil.Process] = set()
 
     def __enter__(self) -> Self:
         self.start()
@@ -153,9 +154,12 @@ class Daemon:
         eventually(self.is_ready, seconds, "the fleet to be up")
 
     def listening(self) -> set[tuple[str, int]]:
-        """Return the addresses that the daemon's processes listen on, and remember them."""
+        """Return the addresses that the daemon's processes listen on; remember them and the processes."""
         found = set()
-        for process in daemon_processes(self.home):
+        with contextlib.suppress(psutil.Error):
+            watchdog = psutil.Process(self.pid)
+            self._processes.update([watchdog, *watchdog.children(recursive=True)])
+        for process in [each for each in self._processes if each.is_running()]:
             with contextlib.suppress(psutil.Error):
                 for each in process.net_connections("inet"):
                     if each.status == psutil.CONN_LISTEN:
@@ -165,7 +169,7 @@ class Daemon:
 
     def assert_nothing_is_left(self) -> None:
         """Check that no process of the daemon lives and none of its ports answers."""
-        assert not daemon_processes(self.home)
+        assert not self._left()
         for address in self._ports:
             with socket.socket() as probe:
                 probe.settimeout(1.0)
@@ -175,23 +179,33 @@ class Daemon:
     def kill_everything(self) -> list[str]:
         """Kill what is left of the daemon and return its names."""
         left = []
-        for process in daemon_processes(self.home):
+        for process in self._left():
             with contextlib.suppress(psutil.Error):
                 left.append(f"{process.name()} ({process.pid})")
                 process.kill()
                 process.wait(10)
         return left
 
+    def _left(self) -> list[psutil.Process]:
+        """Return the daemon's processes that still live: the marked ones, and PostgreSQL's, which carry no mark."""
+        living = set(daemon_processes(self.home))
+        for process in self._processes:
+            with contextlib.suppress(psutil.Error):
+                if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                    living.add(process)
+        return list(living)
+
     # --- its processes -----------------------------------------------------------------------------------
 
     def process(self, name: str) -> psutil.Process:
         """Return a process by name; ``watchdog`` and ``postmaster`` are the daemon itself and PostgreSQL's head."""
+        watchdog = psutil.Process(self.pid)
         if name == "watchdog":
-            return psutil.Process(self.pid)
-        wanted = "postgres" if name == "postmaster" else name
-        for process in daemon_processes(self.home):
+            return watchdog
+        wanted = "postgres" if name == "postmaster" else name[:15]  # the kernel keeps no more
+        for process in watchdog.children(recursive=name != "postmaster"):
             with contextlib.suppress(psutil.Error):
-                if process.name() == wanted and (name != "postmaster" or process.ppid() == self.pid):
+                if process.name() == wanted:
                     return process
         raise AssertionError(f"no process named {name} runs")
 

@@ -96,7 +96,7 @@ class Proof:
     other_states: list[tuple[Accepted, str]] = field(default_factory=list)
 
 
-def prove(daemon: Daemon, accepted: Sequence[Accepted], *, seconds: float = 60.0, patience: float = 6.0) -> Proof:
+def prove(daemon: Daemon, accepted: Sequence[Accepted], *, seconds: float = 60.0, patience: float = 3.0) -> Proof:
     """Wait until each message has an outcome (doubts: ``patience`` longer, for receipts), then count arrivals."""
     ids = [each.message_id for each in accepted]
     settled = FINAL_STATES | {"in_doubt"}
