@@ -7,11 +7,12 @@ import tomllib
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from config.errors import ConfigurationInvalid
 from config.home import Home
+from config.quiet_hours import QuietHours, time_zone
 
 
 class Settings(BaseSettings):
@@ -72,8 +73,57 @@ class Settings(BaseSettings):
     #: numbers are refused. A number is never rewritten from one country to another.
     default_region: str = Field("", pattern=r"^([A-Z]{2})?$")
 
+    #: Pacing of each device, off by default; a device's own limits (run.py device limit) come first. The least time
+    #: between the end of one send and the beginning of the next, and up to how much is added to it at random.
+    send_gap_seconds: float = Field(0.0, ge=0, le=86_400)
+    send_jitter_seconds: float = Field(0.0, ge=0, le=86_400)
+    #: Messages a device sends in any 60 minutes, and in any 24 hours; 0: any number.
+    sends_per_hour: int = Field(0, ge=0, le=1_000_000)
+    sends_per_day: int = Field(0, ge=0, le=1_000_000)
+    #: For how many days after it was linked (a platform device: added) a device warms up; 0: not at all. Meanwhile it
+    #: sends at most warm_up_messages in 24 hours on its first day, twice as many on its second, and so on.
+    warm_up_days: int = Field(0, ge=0, le=365)
+    warm_up_messages: int = Field(20, ge=1, le=1_000_000)
+    #: When only urgent messages are sent, as 22:00-07:00 by the clocks of the time zone; empty: never.
+    quiet_hours: str = ""
+    quiet_hours_time_zone: str = "UTC"
+    #: The priority from which on a message is urgent: it is sent in quiet hours.
+    urgent_priority: int = Field(10, ge=-100, le=100)
+    #: Whoever writes one of these words, and nothing else, to a WhatsApp device is not written to any more.
+    opt_out_words: tuple[str, ...] = ("STOP", "BERHENTI", "UNSUBSCRIBE")
+    #: Whether WhatsApp is asked about a number before the first message to it (again after 30 days; after a day when
+    #: the number was not on WhatsApp).
+    check_recipients: bool = True
+    #: After how long in doubt a message is sent again; 0: never by itself. It may then arrive twice.
+    in_doubt_patience_seconds: float = Field(0.0, ge=0)
+
     #: Log lines below this level are not written.
     log_level: str = Field("info", pattern=r"^(debug|info|warning|error)$")
+
+    @property
+    def quiet(self) -> QuietHours | None:
+        """The quiet hours, or None when there are none."""
+        return QuietHours.parse(self.quiet_hours, self.quiet_hours_time_zone) if self.quiet_hours else None
+
+    @field_validator("quiet_hours_time_zone")
+    @classmethod
+    def _time_zone_exists(cls, name: str) -> str:
+        time_zone(name)
+        return name
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def _quiet_hours_are_readable(cls, span: str) -> str:
+        if span:
+            QuietHours.parse(span, "UTC")
+        return span
+
+    @field_validator("opt_out_words")
+    @classmethod
+    def _words_say_something(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(word.strip() for word in words):
+            raise ValueError("an empty word would opt out whoever sends a picture")
+        return words
 
     @model_validator(mode="after")
     def _databases_belong_together(self) -> Self:
@@ -128,6 +178,9 @@ def load_settings(home: Home) -> Settings:
         raise ConfigurationInvalid(
             f"The setting {name} is not usable: {first['msg']}.", f"Correct it in {where}."
         ) from None
+    except SettingsError as error:
+        # A list in the environment that is no JSON; the sentence names the setting, and its cause may quote the value.
+        raise ConfigurationInvalid(f"{error}.", f"Write lists as JSON; correct it in {where}.") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationInvalid(f"{home.configuration} is not valid TOML: {error}.", "Correct that line.") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -55,7 +55,8 @@ def connect(url: str) -> Connection:
         return psycopg.connect(url, row_factory=dict_row, **_connect_arguments())
 
 
-def _connect_arguments() -> dict[str, Any]:
+def _connect_arguments(url: str) -> dict[str, Any]:
+    _check_url(url)
     return {
         "autocommit": True,
         "connect_timeout": _CONNECT_SECONDS,

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from actors.whatsapp.device import Decision, DeviceMessage, Pair, Pause, Refresh, Unlink, WhatsAppDevice, Work
+from actors.whatsapp.device import WhatsAppDevice
+from actors.whatsapp.mailbox import Decision, DeviceMessage, Pair, Pause, Refresh, Unlink, Work
 from config.logging import logger
 from storage import devices
 from storage.devices import Device

@@ -65,10 +65,19 @@ class DialGate:
         self._ways: dict[str, Way] = {}
         self._passes: dict[int, float] = {}
         self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Listen on a free loopback port."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=_HEAD_LIMIT, backlog=1024)
+
+    async def stop(self) -> None:
+        """Stop listening and end every connection."""
+        if self._server is not None:
+            self._server.close()
+        for connection in tuple(self._connections):
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
 
     def way_for(self, device_id: int, upstream: str | None) -> str:
         """Return the proxy URL a device's client must dial through.
@@ -121,6 +130,10 @@ class DialGate:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream: asyncio.StreamWriter | None = None
+        connection = asyncio.current_task()
+        assert connection is not None  # noqa: S101 - a server's callback runs in a task
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
         try:
             async with asyncio.timeout(_DIAL_SECONDS):
                 way, host, port = await self._read_request(reader)

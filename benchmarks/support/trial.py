@@ -43,17 +43,15 @@ class TrialFailed(Exception):
 def until(look: Callable[[], Any], seconds: float, what: str) -> Any:
     """Return the first truthy value of ``look``; expected errors meanwhile are what a trial is about."""
     deadline = time.monotonic() + seconds
-    trouble: SalamanderError | None = None
+    trouble = ""
     while time.monotonic() < deadline:
-        with contextlib.suppress(SalamanderError):
-            try:
-                if value := look():
-                    return value
-            except SalamanderError as error:
-                trouble = error
-                raise
+        try:
+            if value := look():
+                return value
+        except SalamanderError as error:
+            trouble = f" ({error.sentence})"
         time.sleep(_LOOK_SECONDS)
-    raise TrialFailed(f"{what}: not within {seconds:.0f} s" + (f" ({trouble.sentence})" if trouble else ""))
+    raise TrialFailed(f"{what}: not within {seconds:.0f} s{trouble}")
 
 
 class Trial:
@@ -121,8 +119,8 @@ class Trial:
     def postgres(self) -> list[psutil.Process]:
         """Return PostgreSQL's processes, its head first (their environment may be cleaned, so: by their place)."""
         try:
-            head = psutil.Process(int((self.home.postgres / "data" / "postmaster.pid").read_text().split()[0]))
-            return [head, *head.children(recursive=True)]
+            head = psutil.Process(int((self.home.postgres / "pgdata" / "postmaster.pid").read_text().split()[0]))
+            return [head, *head.children(recursive=True)] if head.name().startswith("postgres") else []
         except (OSError, ValueError, IndexError, psutil.Error):
             return []
 

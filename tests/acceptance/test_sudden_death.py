@@ -105,3 +105,32 @@ def test_after_the_watchdog_is_killed_the_next_start_cleans_up_and_sends_what_wa
     assert status.returncode == 3
     daemon.start()
     assert_each_arrived_once(daemon, sending.accepted, DEVICES)
+
+
+@pytest.mark.parametrize(
+    ("platform", "end"), [("wablas", "sent"), ("whacenter", "in_doubt")], ids=["wablas", "whacenter"]
+)
+def test_a_request_whose_actor_dies_is_looked_up_or_honestly_in_doubt_and_never_repeated(
+    daemon: Daemon, platform: str, end: str
+) -> None:
+    text = f"killed with {platform} in the middle of the request"
+    daemon.simulator.platform_fault(platform, "slow-after-recording")
+    try:
+        with daemon.fleet() as fleet:
+            message_id = fleet.send(f"{platform}-1", "+60199000001", text)
+            eventually(lambda: count_at(daemon, platform, text), 15, "the platform to have the message")
+            assert fleet.states([message_id])[message_id]["state"] == "sending"
+            daemon.kill(f"platform-{platform}")
+            daemon.simulator.platform_fault(platform, "clear")
+            row = daemon.await_message(fleet, message_id, end)
+            follower = fleet.send(f"{platform}-1", "+60199000001", f"after: {text}")
+            daemon.await_message(fleet, follower, "sent")
+            assert fleet.states([message_id])[message_id] == row
+    finally:
+        daemon.simulator.platform_fault(platform, "clear")
+    assert count_at(daemon, platform, text) == 1
+
+
+def count_at(daemon: Daemon, platform: str, text: str) -> int:
+    """Return how often a loopback platform recorded a text."""
+    return [row["text"] for row in daemon.simulator.platform_log(platform)].count(text)

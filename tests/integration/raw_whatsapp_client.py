@@ -87,14 +87,18 @@ class RawClient:
             answer += self._socket.recv(1)
         assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in answer  # the example of RFC 6455
         self._buffer = b""
-        self._handshake(simulator, keys, payload, header, break_handshake)
+        try:
+            self._handshake(simulator, keys, payload, header, break_handshake)
+        except BaseException:
+            self._socket.close()
+            raise
 
     def _handshake(
         self, simulator: dict[str, Any], keys: RawKeys, payload: bytes, header: bytes, break_it: bool
     ) -> None:
         ephemeral = KeyPair()
-        state = [b"Noise_XX_25519_AESGCM_SHA256\0\0\0\0"] * 3 + [b"\0"]
-        digest, chaining, key, counter = state[0], state[1], state[2], 0
+        digest = chaining = key = b"Noise_XX_25519_AESGCM_SHA256\0\0\0\0"
+        counter = 0
 
         def mix(secret: bytes) -> None:
             nonlocal chaining, key, counter

@@ -1,0 +1,260 @@
+"""The nemesis: carries out a plan's strikes against a trial, with signals, PostgreSQL's means and the simulator's.
+
+It only breaks. What only an operator can mend (a logged-out device, a conflict, a killed watchdog) is mended by
+``operator.py`` or, for the watchdog, by the next ``start``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import psycopg
+
+from benchmarks.support.plan import Strike
+from benchmarks.support.trial import PLATFORM_DEVICES, Trial, TrialFailed, until
+from config.errors import SalamanderError
+from storage.database import SALAMANDER_DATABASE, WHATSMEOW_DATABASE
+from storage.embedded import embedded_url
+
+#: How long a struck simulator may take to come back.
+_SIMULATOR_SECONDS = 60.0
+#: How long a process to strike may take to come back from an earlier strike.
+_PROCESS_SECONDS = 60.0
+#: Strikes on one shard or helper alone, beside which another shard's healing can be measured.
+LOCAL = frozenset({
+    "shard-kill", "shard-stop", "shard-crash", "router-kill", "router-stop", "platform-kill", "platform-slow",
+    "platform-reset-before", "platform-reset-after", "platform-garbage", "platform-502",
+})  # fmt: skip
+#: Strikes that take PostgreSQL away for a time and kill nobody: no process may be restarted meanwhile.
+DATABASE_AWAY = frozenset({"postgres-kill", "postgres-refuse", "postgres-freeze"})
+#: What the stand-ins call the platform faults.
+_PLATFORM_FAULTS = {
+    "platform-slow": "slow-after-recording",
+    "platform-reset-before": "reset-before-recording",
+    "platform-reset-after": "reset-after-recording",
+    "platform-garbage": "garbage-200",
+    "platform-502": "html-502",
+}
+#: How long the half-open fault must last so that only a refresh can have healed the device: longer than the
+#: library's keep-alive (26 s) and our probe (8 s) together.
+_HALF_OPEN_SECONDS = 36.0
+
+
+@dataclass
+class Struck:
+    """A strike that was carried out: when it began and when its cause ended (seconds since the epoch)."""
+
+    strike: Strike
+    target: str
+    began: float
+    ended: float
+
+    def as_line(self) -> str:
+        """Return it for people."""
+        return f"{self.strike.kind} {self.target}".strip()
+
+
+class Nemesis:
+    """Carries out strikes, one at a time."""
+
+    def __init__(self, trial: Trial, on_strike: Callable[[Struck], None]) -> None:
+        self._trial = trial
+        self._on_strike = on_strike
+        #: The longest outage of PostgreSQL, in seconds; a run that has the time raises it.
+        self.longest_outage = 6.0
+        self.struck: list[Struck] = []
+        #: Strikes that found nothing to hit, and why.
+        self.missed: list[str] = []
+
+    def strike(self, strike: Strike) -> None:
+        """Carry one strike out; it returns when what it stops goes on again (faults of the simulator end by themselves)."""
+        act = self._act_of(strike.kind)
+        try:
+            act(strike)
+        except (TrialFailed, SalamanderError, psutil.Error, psycopg.Error, OSError) as error:
+            self.missed.append(f"{strike.kind}: {error}")
+
+    def end_everything(self) -> None:
+        """Let go of whatever is stopped or faulty."""
+        for process in [*self._trial.processes(), *self._trial.postgres()]:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGCONT)
+        with contextlib.suppress(psycopg.Error, SalamanderError):
+            self._allow_connections(allowed=True)
+        self._simulate(lambda: self._trial.simulator.fault("clear"))
+        for platform in PLATFORM_DEVICES.values():
+            self._simulate(lambda platform=platform: self._trial.simulator.platform_fault(platform, "clear"))
+
+    def _act_of(self, kind: str) -> Callable[[Strike], None]:
+        named: dict[str, Callable[[Strike], None]] = {
+            "shard-kill": lambda strike: self._signal(strike, "shard", signal.SIGKILL),
+            "shard-crash": lambda strike: self._signal(strike, "shard", signal.SIGSEGV),
+            "router-kill": lambda strike: self._signal(strike, "router", signal.SIGKILL),
+            "platform-kill": lambda strike: self._signal(strike, "platform", signal.SIGKILL),
+            "fleet-kill": lambda strike: self._signal(strike, "fleet", signal.SIGKILL),
+            "admin-kill": lambda strike: self._signal(strike, "sal-admin", signal.SIGKILL),
+            "shard-stop": lambda strike: self._pause(strike, "shard"),
+            "router-stop": lambda strike: self._pause(strike, "router"),
+            "watchdog-kill": self._kill_watchdog,
+            "simulator-kill": self._kill_simulator,
+            "postgres-kill": self._kill_postgres,
+            "postgres-refuse": self._refuse_postgres,
+            "postgres-freeze": self._freeze_postgres,
+            "half-open": lambda strike: self._fault_device(strike, "half-open", _HALF_OPEN_SECONDS),
+            "lost-ack": lambda strike: self._fault_device(strike, "lost-ack", 2 + 4 * strike.length),
+            "slow": lambda strike: self._fault_device(strike, "slow", 3 + 5 * strike.length),
+            "reset": lambda strike: self._fault_device(strike, "reset", None),
+            "replaced": lambda strike: self._fault_device(strike, "replaced", None),
+            "logged-out": lambda strike: self._fault_device(strike, "device-removed", None),
+            "failure-503": lambda strike: self._fault_and_reset(strike, "failure-503"),
+            "http-503": lambda strike: self._fault_and_reset(strike, "http-503"),
+            "refuse": lambda strike: self._fault_and_reset(strike, "refuse"),
+            "tls-failure": lambda strike: self._fault_and_reset(strike, "tls-failure"),
+            **dict.fromkeys(_PLATFORM_FAULTS, self._fault_platform),
+        }
+        return named[kind]
+
+    def _note(self, strike: Strike, target: str, seconds: float = 0.0) -> Struck:
+        """Write a strike down as it happens; observers see it before its consequences."""
+        now = time.time()
+        struck = Struck(strike, target, now, now + seconds)
+        self.struck.append(struck)
+        self._on_strike(struck)
+        return struck
+
+    # --- processes ---------------------------------------------------------------------------------------
+
+    def _find(self, strike: Strike, name: str) -> psutil.Process:
+        """Return the process to hit; one that an earlier strike felled is waited for."""
+        found: list[psutil.Process] = until(
+            lambda: self._trial.processes(name), _PROCESS_SECONDS, f"a process named {name}"
+        )
+        return found[int(strike.target * len(found))]
+
+    def _signal(self, strike: Strike, name: str, number: signal.Signals) -> None:
+        process = self._find(strike, name)
+        self._note(strike, process.name())
+        process.send_signal(number)
+
+    def _pause(self, strike: Strike, name: str) -> None:
+        """Stop a process for 1 to 8 s: shorter than the supervisors' patience, or longer."""
+        process = self._find(strike, name)
+        struck = self._note(strike, process.name(), 8.0)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.0 + 7.0 * strike.length)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGCONT)
+        struck.ended = time.time()
+
+    def _kill_watchdog(self, strike: Strike) -> None:
+        """Kill the watchdog; everything dies with it. A person types `start` again."""
+        process = self._find(strike, "salamander")
+        struck = self._note(strike, "watchdog", 60.0)
+        process.kill()
+        with contextlib.suppress(psutil.TimeoutExpired):
+            process.wait(10)
+        self._trial.start()
+        struck.ended = time.time()
+
+    def _kill_simulator(self, strike: Strike) -> None:
+        pid = int(self._trial.simulator.info()["pid"])
+        struck = self._note(strike, "simulator", 60.0)
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: int(self._trial.simulator.info()["pid"]) != pid, _SIMULATOR_SECONDS, "the simulator's return")
+        struck.ended = time.time()
+
+    # --- PostgreSQL --------------------------------------------------------------------------------------
+
+    def _kill_postgres(self, strike: Strike) -> None:
+        processes = self._trial.postgres()
+        if not processes:
+            raise TrialFailed("PostgreSQL is not running")
+        struck = self._note(strike, "postmaster", 30.0)
+        processes[0].kill()
+        until(lambda: self._trial.unfinished() is not None, 60, "PostgreSQL's return")
+        struck.ended = time.time()
+
+    def _refuse_postgres(self, strike: Strike) -> None:
+        """Let PostgreSQL refuse every connection, and end those there are."""
+        struck = self._note(strike, "postgres", self.longest_outage)
+        self._allow_connections(allowed=False)
+        try:
+            time.sleep(self.longest_outage * (0.5 + 0.5 * strike.length))
+        finally:
+            self._allow_connections(allowed=True)
+        struck.ended = time.time()
+
+    def _freeze_postgres(self, strike: Strike) -> None:
+        """Let PostgreSQL neither answer nor refuse for some seconds."""
+        processes = self._trial.postgres()
+        struck = self._note(strike, "postgres", 10.0)
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGSTOP)
+        time.sleep(2.0 + 6.0 * strike.length)
+        for process in reversed(processes):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGCONT)
+        struck.ended = time.time()
+
+    def _allow_connections(self, *, allowed: bool) -> None:
+        url = embedded_url(self._trial.home.postgres, "postgres")
+        with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+            for name in (SALAMANDER_DATABASE, WHATSMEOW_DATABASE):
+                connection.execute(f"alter database {name} allow_connections {str(allowed).lower()}")  # type: ignore[arg-type]
+                if not allowed:
+                    connection.execute(
+                        "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name]
+                    )
+
+    # --- WhatsApp and the platforms ----------------------------------------------------------------------
+
+    def _simulate(self, order: Callable[[], Any]) -> None:
+        """Give the simulator an order; it may just be coming back."""
+
+        def given() -> bool:
+            order()
+            return True
+
+        until(given, _SIMULATOR_SECONDS, "the simulator's answer")
+
+    def _device(self, strike: Strike) -> tuple[str, str]:
+        """Return the name and companion of a device that is online."""
+
+        def online() -> list[tuple[str, str]]:
+            rows = self._trial.devices()
+            return [(row.name, row.jid) for row in rows if row.jid is not None and row.state == "online"]
+
+        found = until(online, _PROCESS_SECONDS, "a device that is online")
+        name, jid = found[int(strike.target * len(found))]
+        return name, jid
+
+    def _fault_device(self, strike: Strike, kind: str, seconds: float | None) -> None:
+        name, jid = self._device(strike)
+        self._note(strike, name, seconds or 0.0)
+        self._simulate(lambda: self._trial.simulator.fault(kind, jid=jid, seconds=seconds))
+
+    def _fault_and_reset(self, strike: Strike, kind: str) -> None:
+        """Make connecting fail for a while, and break some or all connections, so that it matters."""
+        seconds = 2.0 + 5.0 * strike.length
+        jid = None
+        if strike.target < 0.7:
+            _, jid = self._device(Strike(strike.kind, strike.target / 0.7, strike.length))
+        self._note(strike, "everybody" if jid is None else jid, seconds)
+        self._simulate(lambda: self._trial.simulator.fault(kind, seconds=seconds))
+        self._simulate(lambda: self._trial.simulator.fault("reset", jid=jid))
+
+    def _fault_platform(self, strike: Strike) -> None:
+        platforms = sorted(PLATFORM_DEVICES.values())
+        platform = platforms[int(strike.target * len(platforms))]
+        seconds = 1.0 + 3.0 * strike.length
+        self._note(strike, platform, seconds)
+        fault = _PLATFORM_FAULTS[strike.kind]
+        self._simulate(lambda: self._trial.simulator.platform_fault(platform, fault, seconds))

@@ -1,0 +1,297 @@
+"""What cannot be done is refused in one clear line, with a status other than 0, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.daemon import (
+    Daemon,
+    clean_environment,
+    error_line_of,
+    eventually,
+    refusal_of,
+    run_command,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RECIPIENT = "+60199000001"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def device(daemon: Daemon) -> None:
+    daemon.add_platform("shop", "wablas")
+    daemon.ok("device", "add", "unpaired")
+
+
+def everything(daemon: Daemon) -> Any:
+    """Return what a refusal must leave as it is."""
+    with daemon.fleet() as fleet:
+        return [
+            fleet.message_counts(),
+            fleet.devices(),
+            fleet.restarts(),
+            daemon.simulator.platform_log("wablas"),
+            daemon.simulator.all_inboxes(),
+        ]
+
+
+@pytest.fixture
+def _nothing_changes(daemon: Daemon) -> Iterator[None]:
+    before = everything(daemon)
+    yield
+    assert everything(daemon) == before
+
+
+@pytest.mark.usefixtures("_nothing_changes")
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("send", "nobody", RECIPIENT, "hello"), "unknown_device"),
+        (("send", "shop", "12", "hello"), "bad_number"),
+        (("send", "shop", "+6019900000199999999", "hello"), "bad_number"),
+        (("send", "shop", "0199000001", "hello"), "bad_number"),
+        (("send", "shop", "call me", "hello"), "bad_number"),
+        (("send", "shop", "", "hello"), "bad_number"),
+        (("send", "shop", RECIPIENT, ""), "empty_text"),
+        (("send", "shop", RECIPIENT, "  \n "), "empty_text"),
+        (("send", "shop", RECIPIENT), "usage"),
+        (("send", "shop", RECIPIENT, "hello", "--key", "k" * 256), "bad_key"),
+        (("send", "shop", RECIPIENT, "hello", "--priority", "101"), "bad_priority"),
+        (("send", "shop", RECIPIENT, "hello", "--media", "ftp://example.com/a.png"), "bad_media"),
+        (("send", "shop", RECIPIENT, "hello", "--media", "https://user:word@example.com/a.png"), "bad_media"),
+        (("send", "shop", RECIPIENT, "hello", "--media", "https://example.com/a.png", "--as", "hologram"), "bad_media"),
+        (("messages", "--device", "nobody"), "unknown_device"),
+        (("messages", "--state", "lost"), "bad_state"),
+        (("message", "999999"), "unknown_message"),
+        (("device", "show", "nobody"), "unknown_device"),
+        (("device", "pair", "nobody"), "unknown_device"),
+        (("device", "pair", "shop"), "platform_device"),
+        (("device", "refresh", "nobody"), "unknown_device"),
+        (("device", "refresh", "shop"), "platform_device"),
+        (("device", "refresh", "unpaired"), "needs_pairing"),
+        (("device", "add", "shop"), "name_taken"),
+        (("device", "add", "no spaces please"), "bad_name"),
+        (("device", "add", "new", "--platform", "pigeon"), "unknown_platform"),
+        (("device", "add", "new", "--platform", "wablas"), "credential_missing"),
+        (("device", "add", "new", "--proxy", "http://user:word@127.0.0.1:1"), "bad_proxy"),
+        (("device", "add", "new", "--proxy", "127.0.0.1:1"), "bad_proxy"),
+        (("restarts", "--device", "nobody"), "unknown_device"),
+        (("events", "--device", "nobody"), "unknown_device"),
+        (("start", "--simulator"), None),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else None,
+)
+def test_a_command_that_cannot_be_carried_out_says_so_in_one_line(
+    daemon: Daemon, arguments: tuple[str, ...], code: str | None
+) -> None:
+    if code is None:
+        assert "already runs" in error_line_of(daemon.run(*arguments))
+        return
+    refusal = daemon.refused(*arguments)
+    assert refusal.code == code
+    assert refusal.sentence.endswith(".")
+
+
+@pytest.mark.usefixtures("_nothing_changes")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("send", "nobody", RECIPIENT, "hello"),
+        ("send", "shop", "12", "hello"),
+        ("device", "pause", "nobody"),
+        ("device", "resume", "nobody"),
+        ("device", "remove", "nobody"),
+        ("cancel", "999999"),
+        ("resolve", "999999", "--sent"),
+        ("resolve", "999999"),
+        ("simulator", "scan", "60120000001"),
+        ("simulator", "fault", "earthquake"),
+        ("simulator", "platform-log", "pigeon"),
+        ("simulator", "enter-code", "60120000001", "AAAA-BBBB"),
+    ],
+    ids=" ".join,
+)
+def test_people_read_the_error_and_the_next_step_in_one_line(daemon: Daemon, arguments: tuple[str, ...]) -> None:
+    error_line_of(daemon.run(*arguments))
+
+
+@pytest.mark.usefixtures("_nothing_changes")
+def test_a_text_of_ten_megabytes_is_refused_by_the_client_and_from_a_file(daemon: Daemon, tmp_path: Path) -> None:
+    from config.errors import Refused  # noqa: PLC0415 - this test alone
+
+    long = "x" * 10_000_000
+    with daemon.fleet() as fleet, pytest.raises(Refused) as raised:
+        fleet.send("shop", RECIPIENT, long)
+    assert raised.value.code == "text_too_long"
+    assert "10,000,000" in raised.value.sentence
+    file = tmp_path / "long.csv"
+    file.write_text(f"device,to,text\nshop,{RECIPIENT},{long}\n", encoding="utf-8")
+    finished = daemon.run("send", "--csv", str(file))
+    assert finished.returncode != 0
+    assert len(finished.stderr) < 1000
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.usefixtures("_nothing_changes")
+def test_a_file_with_broken_lines_names_each_and_sends_nothing(daemon: Daemon, tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text(
+        "device,to,text\n"
+        f"shop,{RECIPIENT},good\n"
+        f"nobody,{RECIPIENT},no such device\n"
+        "shop,12,bad number\n"
+        f"shop,{RECIPIENT},\n"
+        f"shop,{RECIPIENT},one,too many\n"
+        f"shop,{RECIPIENT},good again\n",
+        encoding="utf-8",
+    )
+    finished = daemon.run("send", "--csv", str(file))
+    assert finished.returncode != 0
+    lines = finished.stderr.splitlines()
+    assert [line.split(":")[0] for line in lines[:-1]] == ["line 3", "line 4", "line 5", "line 6"]
+    assert lines[-1].startswith("Error: ")
+    assert "nothing was sent" in lines[-1]
+    as_json = daemon.run("send", "--csv", str(file), "--json")
+    assert [json.loads(line)["line"] for line in as_json.stdout.splitlines()] == [3, 4, 5, 6]
+    assert refusal_of(as_json).code == "bad_csv"
+
+
+@pytest.mark.usefixtures("_nothing_changes")
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"device,to,text\n", b"to,words\n+60199000001,hello\n", b"\xff\xfe\x00", b'device,to,text\nshop,"+60199000001,x\n'],
+    ids=["empty", "only a header", "wrong columns", "no UTF-8", "an open quote"],
+)
+def test_a_file_that_is_no_message_table_is_refused(daemon: Daemon, tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_bytes(content)
+    assert daemon.refused("send", "--csv", str(file)).code == "bad_csv"
+
+
+@pytest.mark.usefixtures("_nothing_changes")
+def test_a_missing_file_is_refused(daemon: Daemon, tmp_path: Path) -> None:
+    assert daemon.refused("send", "--csv", str(tmp_path / "nowhere.csv")).code == "bad_csv"
+
+
+def test_the_good_lines_of_a_broken_file_are_sent_when_asked_for(daemon: Daemon, tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text(f"device,to,text\nshop,{RECIPIENT},the good line\nshop,12,the bad one\n", encoding="utf-8")
+    finished = daemon.run("send", "--csv", str(file), "--skip-refused", "--json")
+    assert refusal_of(finished).code == "lines_refused"
+
+    def arrived() -> bool:
+        return [row["text"] for row in daemon.simulator.platform_log("wablas")] == ["the good line"]
+
+    eventually(arrived, 15, "the good line to arrive")
+
+
+# --- configuration and home ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("toml", "named"),
+    [
+        ("heartbeat_seconds = -1", "heartbeat_seconds"),
+        ('heartbeat_seconds = "often"', "heartbeat_seconds"),
+        ("max_shards = 0", "max_shards"),
+        ('default_region = "Malaysia"', "default_region"),
+        ('log_level = "loud"', "log_level"),
+        ('database_url = "postgresql://127.0.0.1:1/x"', "database_url"),
+        ("colour = 3", "colour"),
+        ("max_shards = ", "config.toml"),
+        ('bind_address = "not an address"', "bind_address"),
+    ],
+)
+@pytest.mark.parametrize("command", ["start", "status"])
+def test_an_unusable_setting_is_named_and_nothing_starts(tmp_path: Path, command: str, toml: str, named: str) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "config.toml").write_text(toml + "\n", encoding="utf-8")
+    line = error_line_of(run_command(home, command))
+    assert named in line
+    assert sorted(path.name for path in home.iterdir()) == ["config.toml"]
+
+
+def test_an_unknown_or_unusable_environment_variable_is_named(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for name, value in (("SALAMANDER_COLOUR", "red"), ("SALAMANDER_MAX_SHARDS", "many")):
+        line = error_line_of(run_command(home, "start", environment=clean_environment(**{name: value})))
+        assert name in line or name.removeprefix("SALAMANDER_").lower() in line
+    assert not home.exists()
+
+
+def test_a_file_in_the_place_of_the_home_is_refused(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.write_text("I am a file.", encoding="utf-8")
+    for command in ("start", "status", "logs"):
+        error_line_of(run_command(home, command))
+    assert home.read_text(encoding="utf-8") == "I am a file."
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root, to become another user")
+def test_a_home_without_write_permission_is_refused(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o755)
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.stat().st_mode & 0o001 == 0:
+            parent.chmod(parent.stat().st_mode | 0o001)
+    as_nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    line = error_line_of(
+        run_command(home, "start", prefix=as_nobody, environment=clean_environment(HOME=str(tmp_path)))
+    )
+    assert str(home) in line
+    assert "Permission denied" in line
+    assert not list(home.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("stop",),
+        ("status",),
+        ("send", "shop", RECIPIENT, "hello"),
+        ("send", "--csv", "orders.csv"),
+        ("device", "list"),
+        ("device", "add", "shop"),
+        ("device", "pair", "shop"),
+        ("messages",),
+        ("message", "1"),
+        ("cancel", "1"),
+        ("resolve", "1", "--sent"),
+        ("restarts",),
+        ("events",),
+        ("simulator", "info"),
+        ("simulator", "inbox", "60120000001"),
+        ("simulator", "fault", "reset", "--device", "shop"),
+    ],
+    ids=" ".join,
+)
+def test_without_a_daemon_commands_say_how_to_start_one_and_create_nothing(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    home = tmp_path / "home"
+    finished = run_command(home, *arguments)
+    assert finished.returncode == 3
+    assert "run.py start" in error_line_of(finished)
+    assert not home.exists()
+
+
+def test_status_as_json_says_that_nothing_runs(tmp_path: Path) -> None:
+    finished = run_command(tmp_path / "home", "status", "--json")
+    assert finished.returncode == 3
+    assert json.loads(finished.stdout)["running"] is False
+
+
+def test_usage_errors_have_a_status_of_their_own(tmp_path: Path) -> None:
+    for arguments in (("sned",), ("send", "--no-such-option"), ("message", "first"), ("device",)):
+        finished = run_command(tmp_path / "home", *arguments)
+        assert finished.returncode == 2, arguments
+        assert "Traceback" not in finished.stderr

@@ -1,0 +1,78 @@
+"""The fleet's reconnect budget and the outage breaker: decisions over a clock that the tests turn."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisors.budget import SMALLEST_SHARE, ConnectBudget, OutageBreaker, share_of
+
+
+@given(
+    per_second=st.floats(0.5, 100),
+    asks=st.lists(st.tuples(st.integers(1, 200), st.floats(0, 5)), min_size=1, max_size=200),
+    chances=st.floats(0, 0.999),
+)
+def test_no_second_holds_more_connects_than_the_budget(
+    per_second: float, asks: list[tuple[int, float]], chances: float
+) -> None:
+    budget = ConnectBudget(per_second)
+    now, moments = 0.0, []
+    for device_id, later in asks:
+        now += later
+        if budget.waits_until(device_id) is None:
+            moments.append(budget.place_of(device_id, now, chances))
+        if moments and budget.waits_until(device_id) is not None and moments[-1] <= now:
+            budget.used(device_id)
+    moments.sort()
+    # Jitter moves a moment by less than half a gap, so any second holds at most the budget and one more.
+    for first in range(len(moments)):
+        within = sum(1 for moment in moments[first:] if moment - moments[first] < 1.0)
+        assert within <= per_second + 2
+
+
+def test_a_device_that_asks_again_keeps_its_place() -> None:
+    budget = ConnectBudget(1.0)
+    budget.place_of(1, 0.0, 0.0)
+    place = budget.place_of(2, 0.0, 0.0)
+    assert budget.place_of(2, 0.9, 0.9) == place
+
+
+def test_a_device_that_connected_needs_another_place() -> None:
+    budget = ConnectBudget(2.0)
+    first = budget.place_of(1, 0.0, 0.0)
+    budget.used(1)
+    assert budget.place_of(1, 0.0, 0.0) >= first + 0.5
+
+
+def test_shares_add_up_to_the_fleet() -> None:
+    assert sum(share_of(60.0, hosted, 100) for hosted in (10, 20, 70)) == 60.0
+
+
+def test_a_lone_device_does_not_wait_for_ever() -> None:
+    assert share_of(1.0, 1, 3000) == SMALLEST_SHARE
+
+
+def test_the_breaker_opens_when_half_of_the_devices_fall_at_once() -> None:
+    breaker = OutageBreaker()
+    opened = [breaker.fell(device_id, hosted=10, now=1.0) for device_id in range(6)]
+    assert opened == [False, False, False, False, True, False]
+    assert breaker.open
+
+
+def test_falls_spread_over_time_or_few_are_no_outage() -> None:
+    slow, few = OutageBreaker(), OutageBreaker()
+    assert not any(slow.fell(device_id, hosted=10, now=20.0 * device_id) for device_id in range(10))
+    assert not any(few.fell(device_id, hosted=3, now=1.0) for device_id in range(3))
+    assert not any(few.fell(1, hosted=3, now=2.0) for _ in range(20)), "one device falling often is one device"
+
+
+def test_an_open_breaker_lets_one_probe_through_at_a_time_until_one_comes_online() -> None:
+    breaker = OutageBreaker()
+    for device_id in range(5):
+        breaker.fell(device_id, hosted=5, now=0.0)
+    let_through = [breaker.lets_through(0.1 * tick) for tick in range(100)]
+    assert 2 <= sum(let_through) <= 4
+    assert breaker.came_online(12.0) == 12.0
+    assert breaker.lets_through(12.0)
+    assert breaker.lets_through(12.0)
