@@ -11,6 +11,7 @@ PostgreSQL, so it can be read whatever is down.
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -28,16 +29,20 @@ from actors.messages import (
     Media,
     MessageAccepted,
     MessageRejected,
+    OptIn,
+    OptOut,
     RequestRefused,
     ResolveMessage,
     SendBatch,
     SendMessage,
+    SetLimits,
 )
 from actors.router_connection import RouterConnection
 from config.errors import NoAnswer, Refused, SalamanderError, StorageUnavailable
 from config.home import Home, default_home
 from config.settings import load_settings
-from storage import devices, outbox, restarts
+from storage import care, devices, outbox, restarts
+from storage.care import Limits, OptedOut
 from storage.credentials import CredentialSeal
 from storage.database import Row, SingleConnection, database_url
 from storage.devices import Device
@@ -240,9 +245,47 @@ class Fleet:
         with self._database.transaction() as connection:
             return restarts.by_request(connection, request)
 
+    # --- care for the numbers ----------------------------------------------------------------------------
+
+    def opt_out(self, numbers: Sequence[str], *, source: str = "operator") -> OptedOut:
+        """Write to these numbers (at most 500) no more, by any route, and cancel what is queued for them.
+
+        Raises:
+            Refused: one of them is no telephone number; nothing was changed.
+        """
+        return OptedOut(**json.loads(self._done(OptOut(tuple(numbers), source))))
+
+    def opt_in(self, numbers: Sequence[str]) -> int:
+        """Let these numbers (at most 500) be written to again; return how many had opted out.
+
+        Raises:
+            Refused: one of them is no telephone number; nothing was changed.
+        """
+        return int(self._done(OptIn(tuple(numbers))))
+
+    def opt_outs(self, limit: int = 1_000_000) -> list[Row]:
+        """Return the numbers that have opted out, newest first."""
+        with self._database.transaction() as connection:
+            return care.list_opt_outs(connection, limit)
+
+    def set_limits(self, name: str, limits: Limits, *, reset: bool = False) -> None:
+        """Set limits of a device's own; None leaves one as it is, or, with ``reset``, to the installation's setting.
+
+        Raises:
+            Refused: a value is no limit.
+        """
+        self._done(SetLimits(name, limits, reset))
+
+    def care_overview(self) -> Row:
+        """Return how many numbers have opted out, and how many devices have limits of their own."""
+        with self._database.transaction() as connection:
+            return care.overview(connection)
+
     # --- asking ------------------------------------------------------------------------------------------
 
-    def _done(self, message: AddDevice | DeviceCommand | CancelMessage | ResolveMessage) -> str:
+    def _done(
+        self, message: AddDevice | DeviceCommand | CancelMessage | ResolveMessage | OptOut | OptIn | SetLimits
+    ) -> str:
         answer = self._ask(message)
         if isinstance(answer, Done):
             return answer.detail

@@ -10,6 +10,8 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from storage.care import Limits
+
 
 def new_request() -> str:
     """Return an id that ties an answer to its request."""
@@ -91,6 +93,33 @@ class ResolveMessage:
 
     message_id: int
     sent: bool
+    request: str = field(default_factory=new_request)
+
+
+@dataclass(frozen=True)
+class OptOut:
+    """Write to these numbers no more, by any route; what is queued for them is cancelled. At most 500."""
+
+    numbers: tuple[str, ...]
+    source: str = "operator"
+    request: str = field(default_factory=new_request)
+
+
+@dataclass(frozen=True)
+class OptIn:
+    """These numbers may be written to again. At most 500."""
+
+    numbers: tuple[str, ...]
+    request: str = field(default_factory=new_request)
+
+
+@dataclass(frozen=True)
+class SetLimits:
+    """Set limits of a device's own. None leaves one as it is, or, with ``reset``, to the installation's setting."""
+
+    device: str
+    limits: Limits
+    reset: bool = False
     request: str = field(default_factory=new_request)
 
 

@@ -9,10 +9,11 @@ It has no thread and waits for nothing but PostgreSQL, and for that only briefly
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from actors import care_requests
 from actors.child import SupervisedChild
 from actors.messages import (
     AddDevice,
@@ -23,11 +24,14 @@ from actors.messages import (
     Done,
     MessageAccepted,
     MessageRejected,
+    OptIn,
+    OptOut,
     RequestRefused,
     ResolveMessage,
     Routes,
     SendBatch,
     SendMessage,
+    SetLimits,
     StopChild,
     TellDevice,
     WorkNoted,
@@ -39,11 +43,11 @@ from actors.platforms.checks import check_message as check_for_platform
 from actors.platforms.contract import PlatformMessage
 from actors.validation import Checked, Problem, check_device_name, check_message
 from config.daemon import loopback_endpoint
-from config.errors import SalamanderError
+from config.errors import Refused, SalamanderError
 from config.logging import logger
-from storage import devices, outbox
+from storage import care, devices, outbox
 from storage.credentials import CredentialSeal
-from storage.database import SingleConnection, database_url
+from storage.database import Connection, SingleConnection, database_url
 from storage.devices import Device
 from storage.outbox import KeyConflict, NewMessage
 
@@ -51,6 +55,13 @@ from storage.outbox import KeyConflict, NewMessage
 BATCH_LIMIT = 500
 #: An actor that has not noted a hint for this long gets the next one all the same, in seconds.
 _HINT_PATIENCE_SECONDS = 5.0
+
+
+_OPTED_OUT = Problem(
+    "opted_out",
+    "The recipient has opted out.",
+    "Nothing is sent to it. Should it have asked for messages again: run.py opt-out remove NUMBER.",
+)
 
 
 class Router(SupervisedChild):
@@ -102,11 +113,13 @@ class Router(SupervisedChild):
                         fresh.append((position, self._checked(message, known.get(message.device))))
                     except Problem as found:
                         answers[position] = _rejected(message, found)
+                for position in self._opted_out(connection, fresh):
+                    answers[position] = _rejected(messages[position], _OPTED_OUT)
+                fresh = [each for each in fresh if answers[each[0]] is None]
                 accepted = outbox.accept(connection, [new for _, new in fresh])
-        except SalamanderError as error:
-            return [
-                MessageRejected(error.code, error.sentence, message.request, error.next_step) for message in messages
-            ]
+        except Exception as error:  # noqa: BLE001 - whoever asks must be answered, whatever happened
+            told = _told(error)
+            return [MessageRejected(told.code, told.sentence, message.request, told.next_step) for message in messages]
         for (position, _), answer in zip(fresh, accepted, strict=True):
             message = messages[position]
             if isinstance(answer, KeyConflict):
@@ -143,6 +156,15 @@ class Router(SupervisedChild):
             expires_at=message.expires_at,
         )
 
+    @staticmethod
+    def _opted_out(connection: Connection, fresh: Sequence[tuple[int, NewMessage]]) -> list[int]:
+        """Return the positions of messages whose recipient opted out; not those that were accepted before it did."""
+        gone = care.opted_out(connection, {new.recipient for _, new in fresh})
+        refused = [(position, new.idempotency_key) for position, new in fresh if new.recipient in gone]
+        keys = [key for _, key in refused if key is not None]
+        known = outbox.known_keys(connection, keys) if keys else frozenset()
+        return [position for position, key in refused if key not in known]
+
     def _tell_senders(self, concerned: dict[int, Device]) -> None:
         """Tell the actor that sends for each device that there is work."""
         for device in concerned.values():
@@ -170,35 +192,71 @@ class Router(SupervisedChild):
 
     def on_cancel_message(self, message: CancelMessage, sender: Any) -> None:
         """Cancel a message that is still queued."""
-        with self._database.transaction() as connection:
-            cancelled = outbox.cancel(connection, message.message_id)
-        if cancelled:
-            self.send(sender, Done(message.request, "cancelled"))
-            return
-        reason = f"Message {message.message_id} is not queued, so it cannot be cancelled."
-        self.send(
-            sender,
-            RequestRefused("not_queued", reason, message.request, f"See run.py message {message.message_id}."),
-        )
+
+        def cancel() -> str:
+            with self._database.transaction() as connection:
+                if outbox.cancel(connection, message.message_id):
+                    return "cancelled"
+            reason = f"Message {message.message_id} is not queued, so it cannot be cancelled."
+            raise Refused(reason, f"See run.py message {message.message_id}.", code="not_queued")
+
+        self._answer(message.request, sender, cancel)
 
     def on_resolve_message(self, message: ResolveMessage, sender: Any) -> None:
         """Settle an in-doubt message by the operator's word."""
-        with self._database.transaction() as connection:
-            settled = outbox.resolve(connection, message.message_id, sent=message.sent)
-        if settled:
-            self.send(sender, Done(message.request, "sent" if message.sent else "queued"))
-            return
-        reason = f"Message {message.message_id} is not in doubt."
-        self.send(
-            sender,
-            RequestRefused("not_in_doubt", reason, message.request, f"See run.py message {message.message_id}."),
-        )
+
+        def resolve() -> str:
+            with self._database.transaction() as connection:
+                if outbox.resolve(connection, message.message_id, sent=message.sent):
+                    return "sent" if message.sent else "queued"
+            reason = f"Message {message.message_id} is not in doubt."
+            raise Refused(reason, f"See run.py message {message.message_id}.", code="not_in_doubt")
+
+        self._answer(message.request, sender, resolve)
+
+    def _answer(self, request: str, sender: Any, work: Callable[[], str]) -> None:
+        """Do what was asked and answer with what came of it, whatever that is."""
+        try:
+            self.send(sender, Done(request, work()))
+        except Exception as error:  # noqa: BLE001 - whoever asks must be answered, whatever happened
+            told = _told(error)
+            self.send(sender, RequestRefused(told.code, told.sentence, request, told.next_step))
+
+    # --- care for the numbers ----------------------------------------------------------------------------
+
+    def on_opt_out(self, message: OptOut, sender: Any) -> None:
+        """Put numbers on the opt-out list."""
+
+        def opt_out() -> str:
+            with self._database.transaction() as connection:
+                return care_requests.opt_out(connection, message, self.settings.default_region)
+
+        self._answer(message.request, sender, opt_out)
+
+    def on_opt_in(self, message: OptIn, sender: Any) -> None:
+        """Take numbers off the opt-out list."""
+
+        def opt_in() -> str:
+            with self._database.transaction() as connection:
+                return care_requests.opt_in(connection, message, self.settings.default_region)
+
+        self._answer(message.request, sender, opt_in)
+
+    def on_set_limits(self, message: SetLimits, sender: Any) -> None:
+        """Set limits of a device's own."""
+
+        def set_limits() -> str:
+            with self._database.transaction() as connection:
+                return care_requests.set_limits(connection, message)
+
+        self._answer(message.request, sender, set_limits)
 
     # --- devices -----------------------------------------------------------------------------------------
 
     def on_add_device(self, message: AddDevice, sender: Any) -> None:
         """Add a device."""
-        try:
+
+        def add() -> str:
             check_device_name(message.name)
             if message.platform is not None:
                 self._check_platform_device(message)
@@ -211,15 +269,11 @@ class Router(SupervisedChild):
                     credentials=message.credentials,
                     proxy=message.proxy,
                 )
-        except Problem as problem:
-            self.send(sender, RequestRefused(problem.code, problem.reason, message.request, problem.next_step))
-            return
-        except SalamanderError as error:
-            self.send(sender, RequestRefused(error.code, error.sentence, message.request, error.next_step))
-            return
-        logger().info("Added a device", device=message.name, platform=message.platform)
-        self._tell_parent(DevicesChanged(device_id, message.platform))
-        self.send(sender, Done(message.request, str(device_id)))
+            logger().info("Added a device", device=message.name, platform=message.platform)
+            self._tell_parent(DevicesChanged(device_id, message.platform))
+            return str(device_id)
+
+        self._answer(message.request, sender, add)
 
     def _check_platform_device(self, message: AddDevice) -> None:
         """Refuse an account that cannot be used; the error names the field and never its value."""
@@ -229,28 +283,24 @@ class Router(SupervisedChild):
 
     def on_device_command(self, message: DeviceCommand, sender: Any) -> None:
         """Pair, refresh, pause, resume or remove a device."""
-        try:
+
+        def command() -> str:
             with self._database.transaction() as connection:
                 device = devices.by_name(connection, message.device)
-                refusal = _refusal(device, message.command)
-                if refusal is None and message.command in {"pause", "resume"}:
+                _refuse_senseless(device, message.command)
+                if message.command in {"pause", "resume"}:
                     desired = "paused" if message.command == "pause" else "running"
                     devices.set_desired_state(connection, device, desired)
-                if refusal is None and message.command == "remove":
+                if message.command == "remove":
                     outbox.cancel_lane(connection, device.id)
                     devices.remove(connection, device.id)
-        except SalamanderError as error:
-            self.send(sender, RequestRefused(error.code, error.sentence, message.request, error.next_step))
-            return
-        if refusal is not None:
-            code, reason, next_step = refusal
-            self.send(sender, RequestRefused(code, reason, message.request, next_step))
-            return
-        if device.is_whatsapp:
-            self._tell_parent(TellDevice(device.id, message.command, message.number, message.request))
-        if message.command == "remove":
-            self._tell_parent(DevicesChanged(device.id, device.platform))
-        self.send(sender, Done(message.request))
+            if device.is_whatsapp:
+                self._tell_parent(TellDevice(device.id, message.command, message.number, message.request))
+            if message.command == "remove":
+                self._tell_parent(DevicesChanged(device.id, device.platform))
+            return ""
+
+        self._answer(message.request, sender, command)
 
     def _tell_parent(self, message: object) -> None:
         if self.parent is not None:
@@ -306,21 +356,29 @@ def _check_route(platform: str, checked: Checked) -> None:
         raise Problem(error.code, error.sentence, error.next_step) from None
 
 
-def _refusal(device: Device, command: str) -> tuple[str, str, str] | None:
-    """Return why a command makes no sense for a device as it is (code, reason, next step), or None."""
+def _refuse_senseless(device: Device, command: str) -> None:
+    """Refuse a command that makes no sense for a device as it is."""
+    name = device.name
     if not device.is_whatsapp and command in {"pair", "refresh"}:
         verb = "paired" if command == "pair" else "refreshed"
-        reason = f"{device.name} sends through {device.platform}; there is no session to be {verb}."
-        return "platform_device", reason, "See run.py device show for its state."
+        reason = f"{name} sends through {device.platform}; there is no session to be {verb}."
+        raise Refused(reason, f"See run.py device show {name}.", code="platform_device")
     if command == "pair" and device.jid is not None and device.state != "needs_pairing":
-        reason = f"{device.name} is linked already ({device.jid})."
-        return "already_linked", reason, "To link another phone, remove the device and add it again."
+        reason = f"{name} is linked already ({device.jid})."
+        raise Refused(reason, "To link another phone, remove the device and add it again.", code="already_linked")
     if command == "refresh" and device.jid is None:
-        return (
-            "needs_pairing",
-            f"{device.name} has no phone linked.",
-            f"Link one: run.py device pair {device.name}",
-        )
-    if command == "refresh" and device.desired_state == "paused":
-        return "paused", f"{device.name} is paused.", f"run.py device resume {device.name}"
-    return None
+        raise Refused(f"{name} has no phone linked.", f"Link one: run.py device pair {name}", code="needs_pairing")
+    if command in {"refresh", "pair"} and device.desired_state == "paused":
+        raise Refused(f"{name} is paused.", f"run.py device resume {name}", code="paused")
+
+
+def _told(error: Exception) -> SalamanderError:
+    """Return an error as it is told to whoever asked; an unexpected one is logged with its traceback."""
+    if isinstance(error, SalamanderError):
+        return error
+    if isinstance(error, Problem):
+        return Refused(error.reason, error.next_step, code=error.code)
+    logger().error("A request failed unexpectedly", exc_info=error)
+    return SalamanderError(
+        "The router failed at this request; nothing was changed.", "See run.py logs.", code="internal"
+    )

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 import phonenumbers
 
 from actors.messages import Media, SendMessage
+from storage.text import is_storable, storable
 
 #: The kinds of media there are.
 MEDIA_KINDS = ("image", "document", "video", "audio")
@@ -18,6 +19,7 @@ MEDIA_KINDS = ("image", "document", "video", "audio")
 TEXT_LIMIT = 65_536
 CAPTION_LIMIT = 1_024
 _KEY_LIMIT = 255
+_URL_LIMIT = 2048
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _GROUP = re.compile(r"[0-9]{10,25}(-[0-9]{5,15})?@g\.us")
 
@@ -72,24 +74,29 @@ def normalise_recipient(to: str, region: str) -> str:
     """
     if _GROUP.fullmatch(to):
         return to
-    text = to.strip()
+    text = to.strip(" ")
     help_ = "Write it with its country code, such as +60123456789."
     if not text or not re.fullmatch(r"\+?[0-9 ().\-/]+", text):
         raise Problem("bad_number", f"{to!r} is not a telephone number.", help_)
     national = text.startswith("0") and not text.startswith("00")
     if national and not region:
         raise Problem("bad_number", f"{to!r} has no country code.", help_ + " Or set default_region.")
-    if text.startswith("00"):
-        text = "+" + text[2:]
-    elif not national and not text.startswith("+"):
-        text = "+" + text
-    try:
-        number = phonenumbers.parse(text, region if national else None)
-    except phonenumbers.NumberParseException:
-        raise Problem("bad_number", f"{to!r} is not a telephone number.", help_) from None
+    number = _parsed(text, region) if national else _parsed("+" + text.removeprefix("+").removeprefix("00"), None)
+    if number is None:
+        raise Problem("bad_number", f"{to!r} is not a telephone number.", help_)
     if not phonenumbers.is_possible_number(number):
         raise Problem("bad_number", f"{to!r} is too long or too short for its country.", help_)
+    if text.startswith("00") and region and _parsed(text, region) != number:
+        # Where other prefixes lead abroad (001 in Singapore, 0011 in Australia) it may name somebody else elsewhere.
+        raise Problem("bad_number", f"{to!r} can be read in two ways.", help_)
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164).lstrip("+")
+
+
+def _parsed(text: str, region: str | None) -> phonenumbers.PhoneNumber | None:
+    try:
+        return phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException:
+        return None
 
 
 def check_media(media: Media, *, loopback_allowed: bool) -> tuple[str, str, str]:
@@ -106,6 +113,8 @@ def check_media(media: Media, *, loopback_allowed: bool) -> tuple[str, str, str]
         parts = urlsplit("")
     if not parts.hostname or parts.scheme not in {"http", "https"} or not media.url.isprintable() or " " in media.url:
         raise Problem("bad_media", "The media reference is not an http(s) URL.", "Give a public https URL.")
+    if len(media.url) > _URL_LIMIT:
+        raise Problem("bad_media", f"The media URL is longer than {_URL_LIMIT:,} characters.", "Give a shorter one.")
     if parts.username or parts.password:
         raise Problem("bad_media", "The media URL carries a user name or password.", "Use a URL without one.")
     loopback = parts.hostname in {"127.0.0.1", "localhost", "::1"}
@@ -113,7 +122,9 @@ def check_media(media: Media, *, loopback_allowed: bool) -> tuple[str, str, str]
         raise Problem("bad_media", "The media URL points to this machine.", "Give a public https URL.")
     if parts.scheme == "http" and not loopback:
         raise Problem("bad_media", "The media URL is not https.", "Give a public https URL.")
-    name = media.name or unquote(parts.path.rsplit("/", 1)[-1]) or "file"
+    if not is_storable(media.name):
+        raise Problem("bad_media", "The media file's name is not valid Unicode or holds NUL.", "Give another name.")
+    name = media.name or storable(unquote(parts.path.rsplit("/", 1)[-1])) or "file"
     kind = media.kind or _kind_of(name)
     if kind not in MEDIA_KINDS:
         raise Problem("bad_media", f"{kind!r} is no kind of media.", f"Use one of {', '.join(MEDIA_KINDS)}.")
@@ -135,11 +146,15 @@ def check_message(message: SendMessage, *, region: str, loopback_media: bool, no
     recipient = normalise_recipient(message.to, region)
     if message.idempotency_key is not None and not 1 <= len(message.idempotency_key) <= _KEY_LIMIT:
         raise Problem("bad_key", "The idempotency key is empty or too long.", f"Use 1-{_KEY_LIMIT} characters.")
+    if message.idempotency_key is not None and not is_storable(message.idempotency_key):
+        raise Problem("bad_key", "The idempotency key is not valid Unicode or holds NUL.", "Use printable characters.")
+    for moment in (message.not_before, message.expires_at):
+        if moment is not None and moment.utcoffset() is None:
+            raise Problem("bad_time", "A time without a time zone is ambiguous.", "Give it with a zone.")
     if message.expires_at is not None and message.expires_at <= now:
         raise Problem("already_expired", "The message's time ran out before it was accepted.")
-    for moment in (message.not_before, message.expires_at):
-        if moment is not None and moment.tzinfo is None:
-            raise Problem("bad_time", "A time without a time zone is ambiguous.", "Give it with a zone.")
+    if message.expires_at is not None and message.not_before is not None and message.expires_at <= message.not_before:
+        raise Problem("bad_time", "The message's time runs out before it may be sent.", "Give a later expiry.")
     if not -100 <= message.priority <= 100:
         raise Problem("bad_priority", "The priority is out of range.", "Use -100 to 100.")
     if "\x00" in message.text:

@@ -18,6 +18,7 @@ from config.daemon import DaemonFile, read_daemon_file
 from config.errors import DaemonAlreadyRunning, DaemonNotRunning, SalamanderError
 from config.home import Home
 from config.settings import load_settings
+from supervisors.policy import advice_for, needs_attention
 from supervisors.processes import process_is_alive, process_started, sweep
 from supervisors.watchdog import Watchdog, ensure_environment, is_locked
 
@@ -160,6 +161,11 @@ def status(as_json: AsJson = False) -> None:
             }
             for device in devices
         ],
+        "attention": [
+            {"name": device.name, "state": device.state, "reason": device.reason, "advice": advice_for(device)}
+            for device in devices
+            if needs_attention(device)
+        ],
         "messages": messages,
         "processes": _processes(daemon),
     }
@@ -174,6 +180,13 @@ def status(as_json: AsJson = False) -> None:
         by_state[key] = by_state.get(key, 0) + 1
     rows = [(platform, state, count) for (platform, state), count in sorted(by_state.items())]
     print_table("Devices", ("platform", "state", "devices"), rows, "No devices yet: run.py device add NAME")
+    if report["attention"]:
+        print_table(
+            "Needs attention",
+            ("device", "state", "why", "you can"),
+            [(each["name"], each["state"], each["reason"], each["advice"]) for each in report["attention"]],
+            "",
+        )
     print_table("Messages", ("state", "messages"), sorted(messages.items()), "No messages yet: run.py send")
     print_table(
         "Latest restarts",

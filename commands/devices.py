@@ -18,7 +18,7 @@ from actors.platforms import contract_of
 from commands.output import AsJson, ago, current_home, err, out, print_json, print_table, reported
 from config.errors import NoAnswer, Refused
 from storage.devices import Device
-from supervisors.policy import POLICIES
+from supervisors.policy import advice_for
 
 app = typer.Typer(no_args_is_help=True, help="Devices: WhatsApp companions and platform accounts.")
 
@@ -152,7 +152,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
         backlog = fleet.backlog()
         restarts = fleet.restarts(device=name, limit=10)
     if as_json:
-        print_json({**_public(device, backlog), "restarts": restarts, "advice": _advice(device)})
+        print_json({**_public(device, backlog), "restarts": restarts, "advice": advice_for(device)})
         return
     public = _public(device, backlog)
     out.print(f"{device.name}: {device.state} for {ago(device.state_since).removesuffix(' ago')}", style="bold")
@@ -164,20 +164,13 @@ def show(name: Name, as_json: AsJson = False) -> None:
     next_step = ago(device.next_attempt_at) if device.next_attempt_at else "nothing is scheduled"
     out.print(f"  next attempt {next_step}", markup=False)
     out.print(f"  waiting      {public['waiting']} messages", markup=False)
-    out.print(f"  you can      {_advice(device) or 'leave it alone'}", markup=False)
+    out.print(f"  you can      {advice_for(device) or 'leave it alone'}", markup=False)
     print_table(
         "What was tried",
         ("at", "cause", "attempt", "tried", "outcome", "seconds"),
         [(row["at"], row["cause"], row["attempt"], row["tried"], row["outcome"], row["seconds"]) for row in restarts],
         "  It was never restarted.",
     )
-
-
-def _advice(device: Device) -> str:
-    policy = POLICIES.get(device.reason_code)
-    if policy is not None:
-        return policy.advice.replace("NAME", device.name)
-    return f"Link a phone: run.py device pair {device.name}" if device.state == "needs_pairing" else ""
 
 
 def _public(device: Device, backlog: dict[int, Any]) -> dict[str, Any]:

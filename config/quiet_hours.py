@@ -37,15 +37,12 @@ class QuietHours:
         """Return when the quiet hours that ``now`` falls into end (in UTC), or None when it falls into none."""
         local = now.astimezone(self.zone)
         clock = local.time()
+        begun, ended = clock >= self.begin, clock >= self.end
         over_midnight = self.end < self.begin
-        if over_midnight:
-            quiet = clock >= self.begin or clock < self.end
-        else:
-            quiet = self.begin <= clock < self.end
+        quiet = (begun or not ended) if over_midnight else (begun and not ended)
         if not quiet:
             return None
-        tomorrow = over_midnight and clock >= self.begin
-        day = local.date() + timedelta(days=1 if tomorrow else 0)
+        day = local.date() + timedelta(days=1 if over_midnight and begun else 0)
         end = datetime.combine(day, self.end, self.zone).astimezone(UTC)
         # Where clocks are set back, the end may show twice: the second time is still before us.
         return end if end > now else datetime.combine(day, self.end.replace(fold=1), self.zone).astimezone(UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from pathlib import Path
@@ -125,6 +126,17 @@ class Settings(BaseSettings):
             raise ValueError("an empty word would opt out whoever sends a picture")
         return words
 
+    @field_validator("bind_address")
+    @classmethod
+    def _one_interface(cls, address: str) -> str:
+        try:
+            parsed = ipaddress.IPv4Address(address)
+        except ValueError:
+            raise ValueError("it is no IPv4 address") from None
+        if parsed.is_unspecified or parsed.is_multicast:
+            raise ValueError("it is not the address of one interface")
+        return address
+
     @model_validator(mode="after")
     def _databases_belong_together(self) -> Self:
         if (self.database_url is None) != (self.whatsmeow_database_url is None):
@@ -175,9 +187,8 @@ def load_settings(home: Home) -> Settings:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"]) or "configuration"
-        raise ConfigurationInvalid(
-            f"The setting {name} is not usable: {first['msg']}.", f"Correct it in {where}."
-        ) from None
+        problem = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationInvalid(f"The setting {name} is not usable: {problem}.", f"Correct it in {where}.") from None
     except SettingsError as error:
         # A list in the environment that is no JSON; the sentence names the setting, and its cause may quote the value.
         raise ConfigurationInvalid(f"{error}.", f"Write lists as JSON; correct it in {where}.") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 from pathlib import Path
@@ -27,7 +26,7 @@ def main() -> int:
         arguments.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         log_file = arguments.log_file or arguments.directory / LOG_FILE
         configure_logging(log_file, arguments.log_level, "simulator")
-        asyncio.run(run_simulator(arguments.directory, arguments.proxy_port))
+        run_simulator(arguments.directory, arguments.proxy_port)
     except SalamanderError as error:
         sys.stderr.write(f"{error.sentence} {error.next_step}\n")
         return error.exit_code

@@ -41,7 +41,7 @@ class Control:
 
     async def start(self, path: Path) -> None:
         """Listen on the socket ``path``, readable and writable by its owner alone."""
-        path.unlink(missing_ok=True)
+        _remove(path)
         earlier = os.umask(0o177)
         try:
             with short_path(path) as name:
@@ -85,7 +85,7 @@ class Control:
             return {"ok": True, "result": await result if inspect.isawaitable(result) else result}
         except SalamanderError as error:
             return {"ok": False, **error.as_dict()}
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (one wrong order must not end the simulator)
             logger().exception("an order failed")
             sentence = f"The simulator failed: {error!r}."
             return {"ok": False, "code": "internal_error", "error": sentence, "next_step": "See its log."}
@@ -234,3 +234,8 @@ class Control:
         if number is None:
             raise Refused(f"{jid} is no address of a device.", "Write a JID or a phone number.")
         return number, parsed.device
+
+
+def _remove(path: Path) -> None:
+    """Remove the socket that a killed simulator left behind; the lock on the directory says that it is dead."""
+    path.unlink(missing_ok=True)

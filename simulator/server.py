@@ -22,7 +22,7 @@ from simulator.whatsapp.network import Network
 from simulator.whatsapp.proxy import Proxy
 
 
-async def run_simulator(directory: Path, proxy_port: int) -> None:
+def run_simulator(directory: Path, proxy_port: int) -> None:
     """Run on ``directory`` until SIGTERM or SIGINT.
 
     Args:
@@ -41,7 +41,7 @@ async def run_simulator(directory: Path, proxy_port: int) -> None:
             raise Refused(
                 f"A simulator already runs on {directory}.", "Stop it, or choose another directory."
             ) from None
-        await _run(directory, proxy_port)
+        asyncio.run(_run(directory, proxy_port))
 
 
 async def _run(directory: Path, proxy_port: int) -> None:

@@ -13,10 +13,19 @@ from config.errors import ConfigurationInvalid
 
 
 class CredentialSeal:
-    """Seals and opens small dictionaries of secrets with the key in a file (0600)."""
+    """Seals and opens small dictionaries of secrets with the key in a file (0600).
+
+    Raises:
+        ConfigurationInvalid: the file cannot be read or holds no key.
+    """
 
     def __init__(self, key_file: Path) -> None:
-        self._cipher = Fernet(base64.urlsafe_b64encode(key_file.read_bytes()))
+        try:
+            self._cipher = Fernet(base64.urlsafe_b64encode(key_file.read_bytes()))
+        except (OSError, ValueError):
+            raise ConfigurationInvalid(
+                f"{key_file} cannot be read or holds no key.", "Restore it from a backup, readable by this user."
+            ) from None
         self._key_file = key_file
 
     def seal(self, secrets: Mapping[str, str]) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -52,7 +53,7 @@ def connect(url: str) -> Connection:
         StorageUnavailable: the server cannot be reached; the sentence never holds the URL.
     """
     with storage_errors():
-        return psycopg.connect(url, row_factory=dict_row, **_connect_arguments())
+        return psycopg.connect(url, row_factory=dict_row, **_connect_arguments(url))
 
 
 def _connect_arguments(url: str) -> dict[str, Any]:
@@ -63,6 +64,22 @@ def _connect_arguments(url: str) -> dict[str, Any]:
         "options": f"-c statement_timeout={_STATEMENT_MILLISECONDS} -c synchronous_commit=on",
         "application_name": "salamander",
     }
+
+
+def _check_url(url: str) -> None:
+    """Refuse a URL that libpq cannot read, or reads in pieces: its words for that quote them, password and all."""
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        parts = {"port": "unreadable"}
+    ports = str(parts.get("port") or "").split(",")
+    hosts = str(parts.get("host") or "").split(",")
+    if all(port.isdecimal() for port in ports if port) and not any("@" in host[1:] for host in hosts):
+        return
+    raise StorageUnavailable(
+        "The database URL cannot be read.",
+        "Correct it in the configuration; special characters of a password are written as %XX.",
+    )
 
 
 @contextlib.contextmanager
@@ -134,7 +151,7 @@ class SingleConnection(Database):
             except psycopg.Error:
                 self.close()
         if self._connection is None:
-            self._connection = psycopg.connect(self._url, row_factory=dict_row, **_connect_arguments())
+            self._connection = psycopg.connect(self._url, row_factory=dict_row, **_connect_arguments(self._url))
         return self._connection
 
     def close(self) -> None:
@@ -156,7 +173,7 @@ class PooledConnections(Database):
             max_idle=30.0,
             timeout=_CONNECT_SECONDS,
             reconnect_timeout=_CONNECT_SECONDS,
-            kwargs={**_connect_arguments(), "row_factory": dict_row},
+            kwargs={**_connect_arguments(url), "row_factory": dict_row},
             check=ConnectionPool.check_connection,
             open=True,
         )

@@ -10,8 +10,10 @@ from typing import Any
 import psycopg
 
 from config.errors import NotFound, Refused
+from storage.care import Limits
 from storage.database import Connection, Row
 from storage.sql import queries
+from storage.text import is_storable
 
 _SQL = queries("devices")
 
@@ -40,6 +42,18 @@ class Device:
     pairing_code: str | None
     last_online_at: datetime | None
     created_at: datetime
+    #: Limits of its own (None: the installation's hold), and the rule that holds its lane, if one does.
+    gap_seconds: float | None = None
+    jitter_seconds: float | None = None
+    per_hour: int | None = None
+    per_day: int | None = None
+    linked_at: datetime | None = None
+    held_code: str = ""
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of its own."""
+        return Limits(self.gap_seconds, self.jitter_seconds, self.per_hour, self.per_day)
 
     @property
     def is_whatsapp(self) -> bool:
@@ -109,7 +123,7 @@ def by_name(connection: Connection, name: str) -> Device:
     Raises:
         NotFound: there is none.
     """
-    row = connection.execute(_SQL["by_name"], {"name": name}).fetchone()
+    row = connection.execute(_SQL["by_name"], {"name": name}).fetchone() if is_storable(name) else None
     if row is None:
         raise NotFound(f"There is no device named {name!r}.", "See run.py device list.", code="unknown_device")
     return _device(row)
@@ -123,7 +137,7 @@ def by_id(connection: Connection, device_id: int) -> Device | None:
 
 def by_names(connection: Connection, names: Iterable[str]) -> dict[str, Device]:
     """Return the devices of these names that exist."""
-    rows = connection.execute(_SQL["by_names"], {"names": sorted(set(names))})
+    rows = connection.execute(_SQL["by_names"], {"names": sorted(filter(is_storable, set(names)))})
     return {row["name"]: _device(row) for row in rows}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from storage.sql import queries
+from storage.text import storable, storable_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +33,8 @@ def record(connection: Connection, device_id: int, events: Sequence[Event]) -> N
         {
             "device_id": device_id,
             "kinds": [event.kind for event in events],
-            "external_ids": [event.external_id for event in events],
-            "bodies": [json.dumps(event.body) for event in events],
+            "external_ids": [storable(event.external_id) for event in events],
+            "bodies": [json.dumps(storable_value(event.body)) for event in events],
         },
     )
 

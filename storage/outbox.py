@@ -10,6 +10,8 @@ from datetime import datetime
 
 import psycopg
 
+from storage import care
+from storage.care import Pacing
 from storage.database import Connection, Database, Row
 from storage.sql import queries
 
@@ -58,7 +60,10 @@ class KeyConflict:
 
 @dataclass(frozen=True)
 class Claim:
-    """A message that one owner may now send once, with the secret that will prove what became of it."""
+    """A message that one owner may now send once, with the secret that will prove what became of it.
+
+    ``on_whatsapp`` is what WhatsApp said lately about the recipient; None: it was not asked, or too long ago.
+    """
 
     message_id: int
     attempt_id: int
@@ -70,6 +75,7 @@ class Claim:
     media_url: str
     media_name: str
     secret: bytes
+    on_whatsapp: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -130,12 +136,24 @@ def accept(connection: Connection, messages: Sequence[NewMessage]) -> list[Accep
     return answers
 
 
-class Outbox:
-    """The outbox as a sender sees it. Each method is one committed transaction."""
+def known_keys(connection: Connection, keys: Iterable[str]) -> frozenset[str]:
+    """Return which of these idempotency keys belong to a message already."""
+    return frozenset(row["idempotency_key"] for row in connection.execute(_SQL["by_keys"], {"keys": list(keys)}))
 
-    def __init__(self, database: Database, owner: str) -> None:
+
+class Outbox:
+    """The outbox as a sender sees it. Each method is one committed transaction.
+
+    Args:
+        database: Salamander's tables.
+        owner: this process instance, as it stands in the attempts.
+        pacing: the rules that a claim must obey; None: none, not even a device's own.
+    """
+
+    def __init__(self, database: Database, owner: str, pacing: Pacing | None = None) -> None:
         self.database = database
         self.owner = owner
+        self._pacing = pacing
 
     def lanes_with_work(self, device_ids: Iterable[int]) -> list[int]:
         """Return which of these devices have a message that may go now, and expire those that came too late."""
@@ -147,13 +165,13 @@ class Outbox:
     def claim(self, device_id: int, secret: bytes) -> Claim | None:
         """Take the head of a lane and mark it `sending`, with ``secret`` as the proof of this attempt.
 
+        None: nothing is to be sent, or the lane must wait, and then its device's row says why and until when.
         Repeated with the same secret (the answer to the first was lost), it gives the same claim.
         """
-        arguments = {"device_id": device_id, "owner": self.owner, "secret": secret}
         with self.database.transaction() as connection:
             try:
                 with connection.transaction():
-                    row = connection.execute(_SQL["claim"], arguments).fetchone()
+                    row = self._claim_head(connection, device_id, secret)
             except psycopg.errors.UniqueViolation:
                 row = None
             if row is None:
@@ -171,7 +189,41 @@ class Outbox:
             media_url=row["media_url"],
             media_name=row["media_name"],
             secret=secret,
+            on_whatsapp=row["on_whatsapp"],
         )
+
+    def _claim_head(self, connection: Connection, device_id: int, secret: bytes) -> Row | None:
+        """Claim the first message that may go. A lane without any limit costs one statement a message."""
+        pacing = self._pacing
+        paced, lowest = pacing is None, -32768
+        ask_first = pacing is not None and pacing.everywhere
+        while True:
+            if pacing is not None and ask_first:
+                lane = care.lane_with_work(connection, device_id)
+                if lane is None:
+                    return None
+                window = pacing.window_seconds(lane)
+                wait = pacing.wait(lane, care.sends_of(connection, device_id, window) if window else care.Sends())
+                if wait is not None:
+                    care.hold(connection, device_id, wait)
+                    return None
+                paced, lowest = True, lane.priority
+            arguments = {
+                "device_id": device_id,
+                "owner": self.owner,
+                "secret": secret,
+                "paced": paced,
+                "lowest": lowest,
+            }
+            row = connection.execute(_SQL["claim"], arguments).fetchone()
+            if row is None:
+                return None
+            if row["attempt_id"] is not None:
+                return row
+            cancelled = row["id"] is not None
+            if not cancelled and (paced or not row["limited"]):
+                return None
+            ask_first = ask_first or bool(row["limited"])
 
     def sent(self, claim: Claim, external_id: str | None, reason: str = "") -> None:
         """Record that WhatsApp or the platform took the message, under its id there if it gave one.
@@ -237,6 +289,12 @@ class Outbox:
             )
             for row in rows
         ]
+
+    def end_patience(self, device_ids: Iterable[int], seconds: float) -> int:
+        """Queue the messages of these devices again that were in doubt for ``seconds``; return how many."""
+        arguments = {"device_ids": list(device_ids), "seconds": seconds}
+        with self.database.transaction() as connection:
+            return len(connection.execute(_SQL["end_patience"], arguments).fetchall())
 
     def settled_as_sent(self, message_id: int, external_id: str | None, reason: str) -> None:
         """Record that an in-doubt message was sent after all."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+import psycopg
 
 from config.errors import StorageUnavailable
 from config.logging import logger
 from storage.database import Connection, Database, Row
 from storage.sql import queries
+from storage.text import storable_value
 
 _SQL = queries("restarts")
 
@@ -32,6 +36,7 @@ class Restart:
         outcome: ``ok``, or what went wrong.
         seconds: from noticing to the outcome.
         request: the operator's command that asked for it, if one did.
+        at: when; a row may be written much later.
     """
 
     what: str
@@ -44,11 +49,12 @@ class Restart:
     attempt: int = 1
     device_id: int | None = None
     request: str = ""
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 def record(connection: Connection, restart: Restart) -> None:
     """Write one restart."""
-    connection.execute(_SQL["record"], asdict(restart))
+    connection.execute(_SQL["record"], storable_value(asdict(restart)))
 
 
 class RestartJournal:
@@ -85,7 +91,7 @@ class RestartJournal:
                 for restart in self._waiting:
                     record(connection, restart)
             self._waiting.clear()
-        except StorageUnavailable:
+        except (StorageUnavailable, psycopg.Error):  # the tables may not be there yet
             self._not_before = time.monotonic() + _PATIENCE_SECONDS
 
 

@@ -67,6 +67,7 @@ class DeviceSupervisor:
         self._supervised: dict[int, Supervised] = {}
         self._leaving = False
         self._removals: dict[int, asyncio.Task[None]] = {}
+        self._early: dict[int, list[tuple[str, str | None, str]]] = {}
         self._lanes = Outbox(services.database, services.owner)
 
     # --- what devices ask of their supervisor ------------------------------------------------------------
@@ -128,6 +129,8 @@ class DeviceSupervisor:
         for device_id in sorted(fresh, key=lambda each: (each not in urgent, each)):
             if device_id in rows and device_id not in self._supervised:
                 self._start(rows[device_id])
+                for command, number, request in self._early.pop(device_id, []):
+                    self.tell(device_id, command, number, request)
 
     def hosted(self) -> tuple[int, ...]:
         """Return the devices that are hosted here."""
@@ -137,7 +140,8 @@ class DeviceSupervisor:
         """Hand an operator's command to its device."""
         supervised = self._supervised.get(device_id)
         if supervised is None:
-            logger().warning("A command for a device that is not here", device_id=device_id, command=command)
+            # It overtook the row of a device that is being taken over right now.
+            self._early.setdefault(device_id, []).append((command, number, request))
             return
         if command == "remove":
             self._removals.setdefault(device_id, asyncio.ensure_future(self._remove(device_id, supervised)))

@@ -74,6 +74,8 @@ class Child:
     lives: int = 0
     attempt: int = 0
     trouble: Trouble = field(default_factory=Trouble)
+    #: Operators' commands that wait for the next process to be up.
+    waiting: list[TellDevice] = field(default_factory=list)
 
     @property
     def up(self) -> bool:
@@ -163,10 +165,13 @@ class FleetSupervisor(SupervisedChild):
     def on_tell_device(self, message: TellDevice, _sender: Any) -> None:
         """Hand a command on to the shard that hosts the device."""
         for child in self._children.values():
-            if child.role == "shard" and message.device_id in child.device_ids and child.address is not None:
-                self.send(child.address, message)
+            if child.role == "shard" and message.device_id in child.device_ids:
+                if child.up:
+                    self.send(child.address, message)
+                else:
+                    child.waiting.append(message)
                 return
-        logger().warning("No shard hosts the device yet", device_id=message.device_id, command=message.command)
+        logger().warning("No shard hosts the device", device_id=message.device_id, command=message.command)
 
     # --- looking after children --------------------------------------------------------------------------
 
@@ -272,6 +277,9 @@ class FleetSupervisor(SupervisedChild):
         now = time.monotonic()
         child.trouble.came_online(now)
         self._routes_changed = True
+        for command in child.waiting:
+            self.send(child.address, command)
+        child.waiting.clear()
         if child.lives == 1:
             logger().info(f"Started {child.role} {child.name}", process=child.pid)
             return

@@ -19,15 +19,16 @@ def place(
 
     A quarantined device has a shard of its own, beyond ``max_shards``, so that it takes no neighbour down.
     """
-    alone = {f"quarantine-{device_id}": (device_id,) for device_id in set(device_ids) & quarantined}
-    wanted = sorted(set(device_ids) - quarantined)
-    current = {name: hosted for name, hosted in current.items() if not name.startswith("quarantine-")}
-    shards = {name: [device_id for device_id in hosted if device_id in set(wanted)] for name, hosted in current.items()}
-    shards = {name: hosted for name, hosted in shards.items() if hosted}
-    placed = {device_id for hosted in shards.values() for device_id in hosted}
-    for device_id in wanted:
-        if device_id in placed:
-            continue
+    unplaced = set(device_ids)
+    alone = {f"quarantine-{device_id}": (device_id,) for device_id in unplaced & quarantined}
+    unplaced -= quarantined
+    shards: dict[str, list[int]] = {}
+    for name, hosted in current.items():
+        staying = sorted(unplaced.intersection(hosted))
+        if staying and not name.startswith("quarantine-"):
+            shards[name] = staying
+            unplaced.difference_update(staying)
+    for device_id in sorted(unplaced):
         if len(shards) < max_shards:
             shards[_free_name(shards)] = [device_id]
         else:

@@ -9,6 +9,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from storage.devices import Device
 
 
 class Action(Enum):
@@ -134,6 +138,21 @@ POLICIES: dict[str, Policy] = {
         "Try again: run.py device pair NAME",
     ),
 }
+
+
+def advice_for(device: Device) -> str:
+    """Return what the operator can do about a device's state."""
+    policy = POLICIES.get(device.reason_code)
+    if policy is not None and policy.advice:
+        return policy.advice.replace("NAME", device.name)
+    return f"Link a phone: run.py device pair {device.name}" if device.state == "needs_pairing" else ""
+
+
+def needs_attention(device: Device) -> bool:
+    """Return whether a device waits for a person."""
+    policy = POLICIES.get(device.reason_code)
+    return device.state == "needs_pairing" or (policy is not None and policy.alert and device.state == policy.state)
+
 
 #: Causes that may mean that the server is away, when many devices have them at once.
 OUTAGE_CAUSES = frozenset(

@@ -22,7 +22,7 @@ from typing import Any
 
 from actors.messages import Ping, Pong, StartChild, StopChild
 from config.daemon import DaemonFile, exec_environment, read_daemon_file, write_daemon_file
-from config.errors import DaemonAlreadyRunning, SalamanderError
+from config.errors import ConfigurationInvalid, DaemonAlreadyRunning, SalamanderError
 from config.home import DAEMON_VARIABLE, Home
 from config.logging import configure_logging, logger
 from config.settings import Settings
@@ -386,5 +386,11 @@ def _has_children(pid: int) -> bool:
 
 def _free_port(address: str) -> int:
     with socket.socket() as probe:
-        probe.bind((address, 0))
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            raise ConfigurationInvalid(
+                f"The setting bind_address is not usable: no interface has the address {address}.",
+                "Use 127.0.0.1, or the address of a private network's interface.",
+            ) from None
         return int(probe.getsockname()[1])

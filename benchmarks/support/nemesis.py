@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psutil
@@ -74,7 +75,7 @@ class Nemesis:
         self.missed: list[str] = []
 
     def strike(self, strike: Strike) -> None:
-        """Carry one strike out; it returns when what it stops goes on again (faults of the simulator end by themselves)."""
+        """Carry one strike out. What it stopped goes on when it returns; the simulator's faults end by themselves."""
         act = self._act_of(strike.kind)
         try:
             act(strike)
@@ -90,7 +91,7 @@ class Nemesis:
             self._allow_connections(allowed=True)
         self._simulate(lambda: self._trial.simulator.fault("clear"))
         for platform in PLATFORM_DEVICES.values():
-            self._simulate(lambda platform=platform: self._trial.simulator.platform_fault(platform, "clear"))
+            self._simulate(partial(self._trial.simulator.platform_fault, platform, "clear"))
 
     def _act_of(self, kind: str) -> Callable[[Strike], None]:
         named: dict[str, Callable[[Strike], None]] = {
@@ -208,7 +209,7 @@ class Nemesis:
         url = embedded_url(self._trial.home.postgres, "postgres")
         with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
             for name in (SALAMANDER_DATABASE, WHATSMEOW_DATABASE):
-                connection.execute(f"alter database {name} allow_connections {str(allowed).lower()}")  # type: ignore[arg-type]
+                connection.execute(f"alter database {name} allow_connections {str(allowed).lower()}")
                 if not allowed:
                     connection.execute(
                         "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name]

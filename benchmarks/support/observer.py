@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 
-from benchmarks.support.nemesis import DATABASE_AWAY, LOCAL, Struck
+from benchmarks.support.nemesis import LOCAL, Struck
 from benchmarks.support.trial import Trial
 from config.errors import SalamanderError
+from storage.devices import Device
 
 _LOOK_SECONDS = 0.25
-#: Kills whose healing is measured.
-_MEASURED = frozenset({"shard-kill"})
 
 
 @dataclass
 class Healing:
-    """One device on its way back."""
+    """One device on its way back. ``seconds`` stays None when it never came, or fell again before."""
 
     device: str
     began: float
     seconds: float | None = None
+    #: Whether nothing but strikes on other processes of its kind happened meanwhile.
     undisturbed: bool = True
 
 
@@ -35,11 +38,12 @@ class Observer(threading.Thread):
         self._lock = threading.Lock()
         self._log_offset = 0
         self._host_of: dict[str, str] = {}
+        self._online: set[str] = set()
         self._pending: dict[str, Healing] = {}
-        self._away: list[Struck] = []
-        self.healings: list[Healing] = []
+        self._disturbed_until = 0.0
+        #: After the kill of a shard, and after a half-open socket.
+        self.shard_healings: list[Healing] = []
         self.half_open_healings: list[Healing] = []
-        self.restarts_while_database_away = 0
 
     def leave(self) -> None:
         """End and wait for the end."""
@@ -48,46 +52,49 @@ class Observer(threading.Thread):
 
     def on_strike(self, struck: Struck) -> None:
         """Take note of a strike as it happens."""
+        kind = struck.strike.kind
         with self._lock:
             self._read_log()
-            kind = struck.strike.kind
-            if kind in DATABASE_AWAY:
-                self._away.append(struck)
             if kind not in LOCAL:
+                self._disturbed_until = max(self._disturbed_until, struck.ended)
                 for healing in self._pending.values():
                     healing.undisturbed = False
             if kind == "half-open":
-                self._pending[struck.target] = Healing(struck.target, struck.began)
-                self.half_open_healings.append(self._pending[struck.target])
-            if kind in _MEASURED:
+                self._expect(struck.target, struck, self.half_open_healings)
+            if kind == "shard-kill":
                 for device, shard in self._host_of.items():
-                    if shard == struck.target:
-                        self._pending[device] = Healing(device, struck.began)
-                        self.healings.append(self._pending[device])
+                    # One that was away before heals from something else, and one that waits for a person not at all.
+                    if shard == struck.target and (device in self._online or device in self._pending):
+                        self._expect(device, struck, self.shard_healings)
+
+    def _expect(self, device: str, struck: Struck, healings: list[Healing]) -> None:
+        self._pending[device] = Healing(device, struck.began, undisturbed=struck.began > self._disturbed_until)
+        healings.append(self._pending[device])
 
     def run(self) -> None:
         """Look."""
         while not self._leaving.wait(_LOOK_SECONDS):
+            try:
+                rows = self._trial.devices()
+            except SalamanderError:
+                continue
             with self._lock:
                 self._read_log()
-                if self._pending:
-                    self._look_at_devices()
+                self._take(rows)
 
-    def _look_at_devices(self) -> None:
-        try:
-            rows = self._trial.devices()
-        except SalamanderError:
-            return
+    def _take(self, rows: Iterable[Device]) -> None:
+        rows = list(rows)
+        self._online = {row.name for row in rows if row.state == "online"}
         for row in rows:
             healing = self._pending.get(row.name)
-            if healing is None or row.last_online_at is None or row.state != "online":
+            if healing is None or row.last_online_at is None or row.name not in self._online:
                 continue
             if row.last_online_at.timestamp() > healing.began:
                 healing.seconds = row.last_online_at.timestamp() - healing.began
                 del self._pending[row.name]
 
     def _read_log(self) -> None:
-        """Learn from new log lines which shard hosts which device, and what is restarted while PostgreSQL is away."""
+        """Learn from new log lines which shard hosts which device."""
         try:
             with self._trial.home.log_file.open("rb") as log:
                 log.seek(self._log_offset)
@@ -98,12 +105,30 @@ class Observer(threading.Thread):
             if not line.endswith(b"\n"):
                 break
             self._log_offset += len(line)
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            actor, device, event = record.get("actor", ""), record.get("device"), str(record.get("event", ""))
-            if str(actor).startswith("shard-") and device:
+            record = _record(line)
+            actor, device = str(record.get("actor", "")), record.get("device")
+            if actor.startswith("shard-") and isinstance(device, str):
                 self._host_of[device] = actor
-            if event.startswith("⚠️") and any(not struck.ended_before_now() for struck in self._away):
-                self.restarts_while_database_away += "PostgreSQL" not in event
+
+
+def falls_during(log_file: Path, times: Iterable[tuple[float, float]]) -> list[str]:
+    """Return the log's lines about anything but PostgreSQL that fell during these times (seconds since the epoch)."""
+    windows = list(times)
+    found = []
+    for line in log_file.read_bytes().splitlines():
+        record = _record(line)
+        event = str(record.get("event", ""))
+        if not event.startswith("⚠️") or "PostgreSQL" in event:
+            continue
+        moment = datetime.fromisoformat(str(record["timestamp"])).timestamp()
+        if any(began + 0.5 < moment < ended for began, ended in windows):
+            found.append(line.decode(errors="replace"))
+    return found
+
+
+def _record(line: bytes) -> dict[str, object]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}

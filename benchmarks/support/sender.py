@@ -87,9 +87,7 @@ class Caller:
     def _send(self, messages: list[SendMessage]) -> None:
         ids = self._ask(messages)
         for message, message_id in zip(messages, ids, strict=True):
-            self.sending.asked.append(
-                Asked(message.device, message.to, message.text, message_id, message.priority)
-            )
+            self.sending.asked.append(Asked(message.device, message.to, message.text, message_id, message.priority))
             if message_id is not None:
                 self._earlier.append((message, message_id))
         del self._earlier[:-500]
@@ -114,8 +112,6 @@ class Caller:
                 else:
                     answers = self._fleet.send_batch(messages)
                     ids = [each.id if isinstance(each, MessageAccepted) else None for each in answers]
-                self.sending.longest_call = max(self.sending.longest_call, time.monotonic() - began)
-                return ids
             except Refused as error:
                 self.sending.refused.append(f"{messages[0].idempotency_key}: {error.code}: {error.sentence}")
                 return [None] * len(messages)
@@ -125,6 +121,9 @@ class Caller:
                 if not isinstance(error, NoAnswer):
                     self.close()
                 time.sleep(0.2)
+            else:
+                self.sending.longest_call = max(self.sending.longest_call, time.monotonic() - began)
+                return ids
         self.sending.refused.append(f"{messages[0].idempotency_key}: no answer in {_PATIENCE_SECONDS:.0f} s")
         return [None] * len(messages)
 

@@ -16,13 +16,13 @@ from typing import Any
 import psutil
 
 from actors.fleet import Fleet
-from benchmarks.support.checker import Arrival, Step
+from benchmarks.support.checker import UNFINISHED, Arrival, Step
 from config.errors import SalamanderError
 from config.home import DAEMON_VARIABLE, Home
 from config.settings import load_settings
 from simulator.client import SimulatorClient
 from simulator.platforms.server import DEFAULT_ACCOUNTS
-from storage import devices
+from storage import devices, outbox
 from storage.database import SingleConnection, database_url
 from storage.devices import Device
 
@@ -136,9 +136,7 @@ class Trial:
             self.pair(fleet, name)
         urls = self.simulator.info()["platforms"]
         for name, platform in PLATFORM_DEVICES.items():
-            fleet.add_device(
-                name, platform=platform, base_url=urls[platform], credentials=DEFAULT_ACCOUNTS[platform]
-            )
+            fleet.add_device(name, platform=platform, base_url=urls[platform], credentials=DEFAULT_ACCOUNTS[platform])
 
     def pair(self, fleet: Fleet, name: str) -> None:
         """Link a device to its phone, as an operator does: again when the first try came at a bad moment."""
@@ -172,10 +170,11 @@ class Trial:
     def unfinished(self) -> dict[str, int]:
         """Return how many messages are queued, being sent, or in doubt."""
         with self._transaction() as connection:
-            rows = connection.execute(
-                "select state, count(*) as messages from outbox where state in ('queued', 'sending', 'in_doubt') group by 1"
-            )
-            return {row["state"]: row["messages"] for row in rows}
+            return {
+                state: count
+                for state, count in outbox.counts(connection).items()
+                if state in UNFINISHED or state == "in_doubt"
+            }
 
     def story_of(self, message_id: int) -> str:
         """Return all that is known of one message, for people."""

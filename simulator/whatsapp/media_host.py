@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from simulator.whatsapp.network import Network
 
-#: Largest upload taken, in bytes; a little more than the largest document WhatsApp allows is not needed here.
+#: Largest upload taken, in bytes.
 LARGEST_UPLOAD = 128 << 20
 #: How long an idle connection is kept open for the next request, in seconds.
 _IDLE_SECONDS = 60.0
@@ -25,7 +25,6 @@ class _Request:
     method: str
     path: str
     query: dict[str, list[str]]
-    target: str
     body: bytes
     keep_alive: bool
 
@@ -93,7 +92,6 @@ async def _read(reader: asyncio.StreamReader) -> _Request:
         method=method,
         path=urllib.parse.unquote(path),
         query=urllib.parse.parse_qs(query),
-        target=target,
         body=await reader.readexactly(length),
         keep_alive=headers.get("connection", "").lower() != "close",
     )

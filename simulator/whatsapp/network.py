@@ -224,23 +224,31 @@ class Network:
     # Faults
 
     def set_fault(self, kind: str, target: Target | None = None, seconds: float | None = None) -> int:
-        """Set a fault, or let it strike; return how many connections it struck at once.
+        """Set a fault, or let it strike; return how many devices it struck at once.
 
         Raises:
             Refused: there is no such fault, or not for one device.
         """
         self.faults.set(kind, target, seconds)
-        struck = 0
         with self.recording():
-            if FAULTS[kind].stage is Stage.MOMENT:
-                for connection in list(self._online.values()):
-                    if connection.companion and _hits(target, connection.companion):
-                        self._strike(kind, connection)
-                        struck += 1
+            struck = self._strike_now(kind, target) if FAULTS[kind].stage is Stage.MOMENT else 0
         self._resume()
         if seconds is not None:
             asyncio.get_running_loop().call_later(seconds + 0.01, self._resume)
         return struck
+
+    def _strike_now(self, kind: str, target: Target | None) -> int:
+        """Let a fault of the moment strike; return how many it struck."""
+        if kind == "device-removed" and target is not None:
+            # A phone unlinks a device whether or not it is online.
+            removed = [one for one in self.store.accounts.companions(target[0]) if _hits(target, one)]
+            for companion in removed:
+                self.unlink(companion)
+            return len(removed)
+        struck = [one for one in self._online.values() if one.companion and _hits(target, one.companion)]
+        for connection in struck:
+            self._strike(kind, connection)
+        return len(struck)
 
     def _strike(self, kind: str, connection: Connection) -> None:
         self.statistics.count(f"struck {kind}")

@@ -11,10 +11,9 @@ from simulator.whatsapp.records import Companion, Mail, Phone, number_of
 if TYPE_CHECKING:
     from simulator.whatsapp.network import Network
 
-#: The error with which the service refuses a message it will not deliver to this recipient.
-_REFUSED_RECIPIENT = 463
+#: Errors with which messages are refused: the recipient is not on WhatsApp; the account may not write to it.
 _NOT_FOUND = 404
-_ACK_ERROR_FAULT = 463
+_NOT_ALLOWED = 463
 
 
 def queue_key(tag: str, identifier: str, kind: str, peer: Jid) -> str:
@@ -37,7 +36,7 @@ def message(network: Network, sender: Companion, stanza: Node) -> list[Node]:
         return []
     if faults.active("ack-error", sender.key):
         statistics.count("refused_messages")
-        return [stanzas.ack_message(stanza, code=_ACK_ERROR_FAULT)]
+        return [stanzas.ack_message(stanza, code=_NOT_ALLOWED)]
     number = number_of(destination)
     recipient = network.phones.find(number) if number else None
     if recipient is None:

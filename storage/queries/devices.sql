@@ -36,7 +36,7 @@ update device set pairing_qr = %(qr)s, pairing_code = coalesce(%(code)s, pairing
 
 -- Bind a device to the companion that the phone linked: one row, one statement, never guessed.
 -- name: bind
-update device set jid = %(jid)s, lid = %(lid)s where id = %(id)s;
+update device set jid = %(jid)s, lid = %(lid)s, linked_at = now() where id = %(id)s;
 
 -- A logged-out device's companion is gone for good.
 -- name: unbind

@@ -33,46 +33,71 @@ select d.id
 from unnest(%(device_ids)s::bigint[]) as wanted (id)
 join device d on d.id = wanted.id
 where d.desired_state = 'running'
-  and (d.held_until is null or d.held_until <= now())
   and exists (
       select 1 from outbox o
       where o.device_id = d.id and o.state = 'queued' and o.not_before <= now()
+        and o.priority >= case when d.held_until > now() then coalesce(d.held_below, 32767) else -32768 end
   );
 
 -- Take the head of one lane: highest priority, then oldest. It is `sending` before the outside world is touched.
 -- A second claimer waits for the first instead of skipping its row: the lane's order would be lost. A lane that was
 -- held or paused while it is worked through stops at once.
+-- One row for the lane, with nulls when nothing was taken: it holds, or `limited` says that its own limits must be
+-- asked first (unless they were: `paced`). A head whose recipient opted out meanwhile is cancelled instead.
 -- name: claim
-with head as (
-    select o.id
+with lane as materialized (
+    select num_nonnulls(gap_seconds, jitter_seconds, per_hour, per_day) > 0 as limited,
+           case
+               when desired_state <> 'running' or removed_at is not null then 32767
+               when held_until > now() then coalesce(held_below, 32767)
+               else -32768
+           end as lowest
+    from device
+    where id = %(device_id)s
+), head as (
+    select o.id, exists (select from opt_out where opt_out.number = o.recipient) as opted_out
     from outbox o
-    join device d on d.id = o.device_id
     where o.device_id = %(device_id)s and o.state = 'queued' and o.not_before <= now()
       and (o.expires_at is null or o.expires_at > now())
-      and d.desired_state = 'running'
-      and (d.held_until is null or d.held_until <= now())
+      and o.priority >= (select greatest(lowest, %(lowest)s::integer) from lane)
+      and (%(paced)s or not (select limited from lane))
     order by o.priority desc, o.id
     limit 1
     for update of o
 ), moved as (
     update outbox o
-    set state = 'sending', attempts = o.attempts + 1, reason_code = '', reason = '', updated_at = now()
+    set state = case when head.opted_out then 'cancelled' else 'sending' end,
+        attempts = o.attempts + case when head.opted_out then 0 else 1 end,
+        reason_code = case when head.opted_out then 'opted_out' else '' end,
+        reason = case when head.opted_out then 'Its recipient has opted out.' else '' end,
+        updated_at = now()
     from head
     where o.id = head.id and o.state = 'queued'
     returning o.*
 ), tried as (
-    insert into attempt (message_id, number, owner, secret)
-    select id, attempts, %(owner)s, %(secret)s from moved
+    insert into attempt (message_id, device_id, number, owner, secret)
+    select id, device_id, attempts, %(owner)s, %(secret)s from moved where state = 'sending'
     returning id, message_id
 ), story as (
     insert into transition (message_id, state, reason_code, reason)
-    select id, 'sending', 'attempt', 'Attempt ' || attempts || '.' from moved
+    select id, state, case state when 'sending' then 'attempt' else reason_code end,
+           case state when 'sending' then 'Attempt ' || attempts || '.' else reason end
+    from moved
 )
-select moved.*, tried.id as attempt_id from moved join tried on tried.message_id = moved.id;
+select moved.*, tried.id as attempt_id, lane.limited,
+       (
+           select c.on_whatsapp
+           from number_check c
+           where c.number = moved.recipient
+             and c.checked_at > now() - case when c.on_whatsapp then interval '30 days' else interval '1 day' end
+       ) as on_whatsapp
+from lane
+left join moved on true
+left join tried on tried.message_id = moved.id;
 
 -- The claim that was made with this secret.
 -- name: claimed_with
-select o.*, a.id as attempt_id
+select o.*, a.id as attempt_id, null::boolean as on_whatsapp
 from attempt a join outbox o on o.id = a.message_id
 where a.secret = %(secret)s and a.ended_at is null;
 
@@ -108,12 +133,14 @@ select id from moved;
 
 -- Let a lane wait: its account is throttled or disconnected, and the order of its messages must stay.
 -- name: hold_lane
-update device set held_until = now() + make_interval(secs => %(seconds)s), held_reason = %(reason)s
+update device
+set held_until = now() + make_interval(secs => %(seconds)s), held_reason = %(reason)s, held_code = '', held_below = null
 where id = %(device_id)s;
 
 -- End a lane's wait.
 -- name: release_lane
-update device set held_until = null, held_reason = '' where id = %(device_id)s and held_until is not null;
+update device set held_until = null, held_reason = '', held_code = '', held_below = null
+where id = %(device_id)s and held_until is not null;
 
 -- Attempts under way whose owner is gone: what became of them must be found out.
 -- name: orphans
@@ -222,3 +249,18 @@ join lateral (select id, secret from attempt where message_id = o.id order by id
 where o.device_id = any(%(device_ids)s) and o.state = 'in_doubt' and o.updated_at > now() - interval '1 day'
 order by o.id
 limit 200;
+
+-- Doubts that lasted longer than the configured patience: sent again, by the operator's standing order.
+-- name: end_patience
+with moved as (
+    update outbox
+    set state = 'queued', reason_code = 'patience_over',
+        reason = 'In doubt for longer than in_doubt_patience_seconds; it is sent again.', updated_at = now()
+    where device_id = any(%(device_ids)s) and state = 'in_doubt'
+      and updated_at < now() - make_interval(secs => %(seconds)s)
+    returning id, reason_code, reason
+), story as (
+    insert into transition (message_id, state, reason_code, reason)
+    select id, 'queued', reason_code, reason from moved
+)
+select id from moved;

@@ -1,7 +1,7 @@
 -- Record a restart or refresh.
 -- name: record
-insert into restart (what, name, device_id, cause_code, cause, attempt, tried, outcome, seconds, request)
-values (%(what)s, %(name)s, %(device_id)s, %(cause_code)s, %(cause)s, %(attempt)s, %(tried)s, %(outcome)s,
+insert into restart (at, what, name, device_id, cause_code, cause, attempt, tried, outcome, seconds, request)
+values (%(at)s, %(what)s, %(name)s, %(device_id)s, %(cause_code)s, %(cause)s, %(attempt)s, %(tried)s, %(outcome)s,
         %(seconds)s, %(request)s);
 
 -- The latest restarts, oldest of them first, after a given id.

@@ -108,7 +108,7 @@ def test_an_operators_word_is_no_evidence() -> None:
 
 def test_order_is_promised_on_one_device_to_one_recipient_at_one_priority() -> None:
     first, second, third = asked(1), asked(2), asked(3)
-    stories = {number: SENT for number in range(1, 10)}
+    stories = dict.fromkeys(range(1, 10), SENT)
     assert judge([first, second, third], stories, arrived(first, third, second)).out_of_order == [2]
     elsewhere = asked(4, "e"), asked(5, "d", "s"), asked(6, "d", "r", 5)
     mixed = [elsewhere[2], elsewhere[1], elsewhere[0], first]

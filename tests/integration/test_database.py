@@ -7,13 +7,16 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 from config.errors import StorageUnavailable
+from config.home import Home
 from config.settings import Settings
-from storage.database import Database, PooledConnections, SingleConnection, connect, database_url
+from storage.database import Database, PooledConnections, SingleConnection, connect, database_url, whatsmeow_url
 from storage.embedded import EmbeddedPostgres
 from tests.integration.conftest import WaitUntil
 
@@ -25,6 +28,8 @@ BAD_URLS = [
     f"postgresql://salamander@127.0.0.1/salamander?passwort={PASSWORD}",
     f"postgresql://salamander@127.0.0.1/salamander?{PASSWORD}",
     f"salamander {PASSWORD}",
+    f"postgresql://salamander:with@{PASSWORD}@127.0.0.1/salamander",
+    f"postgresql://salamander:{PASSWORD}/slash@127.0.0.1/salamander",
 ]
 KINDS: dict[str, Callable[[str], Database]] = {
     "single": SingleConnection,
@@ -33,7 +38,9 @@ KINDS: dict[str, Callable[[str], Database]] = {
 
 
 @pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Callable[[str], Database]:
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Database]:
+    # A pool waits that long for a server that is away.
+    monkeypatch.setattr("storage.database._CONNECT_SECONDS", 2)
     return KINDS[request.param]
 
 
@@ -73,9 +80,7 @@ def test_a_restarted_server_is_found_again(
     wait_until(lambda: answers(database), "the server that was started again answers")
 
 
-def test_a_killed_server_is_found_again(
-    database: Database, postgres: EmbeddedPostgres, wait_until: WaitUntil
-) -> None:
+def test_a_killed_server_is_found_again(database: Database, postgres: EmbeddedPostgres, wait_until: WaitUntil) -> None:
     assert answers(database)
     assert postgres.pid is not None
     os.kill(postgres.pid, signal.SIGKILL)
@@ -126,7 +131,9 @@ def test_a_closed_database_is_unavailable_or_opened_again(database: Database, ki
     assert answers(database) == (kind is KINDS["single"])
 
 
-@pytest.mark.parametrize("url", BAD_URLS, ids=["refused", "port", "percent", "parameter", "flag", "nonsense"])
+@pytest.mark.parametrize(
+    "url", BAD_URLS, ids=["refused", "port", "percent", "parameter", "flag", "nonsense", "at", "slash"]
+)
 def test_what_is_wrong_with_a_url_is_told_without_it(url: str) -> None:
     single = SingleConnection(url)
     for use in (lambda: connect(url), lambda: run(single, "select 1")):
@@ -157,10 +164,13 @@ def test_a_pool_that_finds_no_server_tells_neither_people_nor_the_log_its_passwo
         pool.close()
 
 
-def test_a_configured_url_wins_over_the_embedded_server() -> None:
-    from pathlib import Path
+def test_a_pool_refuses_a_url_that_cannot_be_read() -> None:
+    with pytest.raises(StorageUnavailable, match="cannot be read"):
+        PooledConnections(BAD_URLS[2], 1)
 
-    from config.home import Home
 
-    settings = Settings(database_url="postgresql:///a", whatsmeow_database_url="postgresql:///b")  # type: ignore[arg-type]
-    assert database_url(Home(Path("/nowhere")), settings) == "postgresql:///a"
+def test_a_configured_url_wins_over_the_embedded_server(tmp_path: Path) -> None:
+    ours, theirs = SecretStr("postgresql:///ours"), SecretStr("postgresql:///theirs")
+    settings = Settings(database_url=ours, whatsmeow_database_url=theirs)
+    assert database_url(Home(tmp_path), settings) == ours.get_secret_value()
+    assert whatsmeow_url(Home(tmp_path), settings) == theirs.get_secret_value()

@@ -500,6 +500,41 @@ def test_a_session_ends_as_it_does_with_the_real_service(
     assert client.saw("connected", since) == 0
 
 
+def test_a_device_is_unlinked_while_it_is_away(sim: SimulatorClient, start: Start, number: str) -> None:
+    client = start()
+    jid = link(sim, client, number)
+    client.kill()
+    assert sim.fault("device-removed", jid) == 1
+    again = start()
+    again.do("open", jid=jid)
+    again.wait("logged out")
+    assert sim.stats()["logged_out_attempts"] >= 1
+
+
+def test_each_message_arrives_once_while_the_simulator_is_killed_again_and_again(
+    simulator: SimulatorProcess, sim: SimulatorClient, start: Start, number: str, other: str
+) -> None:
+    client = start()
+    link(sim, client, number)
+    acknowledged, failed = [], []
+    for count in range(30):
+        if count % 10 == 3:
+            client.do("send", to=other, text=f"in flight {count}")
+            simulator.kill()
+            since = client.mark
+            simulator.start()
+            client.wait("connected", since=since)
+        since = client.mark
+        client.do("send", to=other, text=f"message {count}")
+        answer = client.wait("answer", seconds=90, since=since)
+        (failed if answer["error"] else acknowledged).append(f"message {count}")
+    eventually(lambda: set(acknowledged) <= set(texts(sim, other)))
+    arrived = texts(sim, other)
+    assert len(arrived) == len(set(arrived))
+    assert failed == []
+    assert sim.stats()["undecryptable"] == 0 or set(acknowledged) <= set(arrived)
+
+
 def test_a_black_hole_says_nothing(sim: SimulatorClient, start: Start, number: str) -> None:
     client = start()
     jid = link(sim, client, number)

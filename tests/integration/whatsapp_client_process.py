@@ -301,12 +301,13 @@ def _serve(settings: dict[str, Any]) -> None:
                 ).start()
             case "media":
                 to, data, caption = build_jid(command["to"]), bytes.fromhex(command["data"]), command["caption"]
+                name = command.get("file_name", "")
                 if command["kind"] == "image":
                     answer(lambda c=client, t=to, d=data, m=caption: c.send_image(t, d, caption=m))
                 else:
                     answer(
-                        lambda c=client, t=to, d=data, m=caption: c.send_document(
-                            t, d, caption=m, filename=command["file_name"], mimetype="text/plain"
+                        lambda c=client, t=to, d=data, m=caption, n=name: c.send_document(
+                            t, d, caption=m, filename=n, mimetype="text/plain"
                         )
                     )
             case "is on whatsapp":
