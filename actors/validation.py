@@ -20,6 +20,8 @@ TEXT_LIMIT = 65_536
 CAPTION_LIMIT = 1_024
 _KEY_LIMIT = 255
 _URL_LIMIT = 2048
+#: What people put between the digits of a number.
+_MARKS = re.compile(r"[ ().\-/]")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _GROUP = re.compile(r"[0-9]{10,25}(-[0-9]{5,15})?@g\.us")
 
@@ -74,14 +76,16 @@ def normalise_recipient(to: str, region: str) -> str:
     """
     if _GROUP.fullmatch(to):
         return to
-    text = to.strip(" ")
+    text = to.strip()
     help_ = "Write it with its country code, such as +60123456789."
     if not text or not re.fullmatch(r"\+?[0-9 ().\-/]+", text):
         raise Problem("bad_number", f"{to!r} is not a telephone number.", help_)
+    text = _MARKS.sub("", text)
     national = text.startswith("0") and not text.startswith("00")
     if national and not region:
         raise Problem("bad_number", f"{to!r} has no country code.", help_ + " Or set default_region.")
-    number = _parsed(text, region) if national else _parsed("+" + text.removeprefix("+").removeprefix("00"), None)
+    international = text if text.startswith("+") else "+" + text.removeprefix("00")
+    number = _parsed(text, region) if national else _parsed(international, None)
     if number is None:
         raise Problem("bad_number", f"{to!r} is not a telephone number.", help_)
     if not phonenumbers.is_possible_number(number):

@@ -71,6 +71,8 @@ def read_csv(
                 f"Known: {', '.join(_COLUMNS)}.",
                 code="bad_csv",
             )
+        if len(set(header)) < len(header):
+            raise Refused(f"{path} names a column twice.", "Name each column once.", code="bad_csv")
         for cells in rows:
             number = rows.line_num
             if not any(cell.strip() for cell in cells):

@@ -23,7 +23,7 @@ _SECRET_KEYS = re.compile(
     r"(?i)token|secret|password|passwd|credential|authorization|api_?key|^key$|device_id$|dsn|database_url"
 )
 #: Credentials in the authority part of a URL.
-_URL_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+_URL_USERINFO = re.compile(r"(?<=://)[^/?#\s]+@")
 #: How often a writer looks whether the file was rotated away, in seconds.
 _ROTATION_CHECK_SECONDS = 5.0
 
@@ -83,7 +83,7 @@ def configure_logging(log_file: Path, level: str, actor: str, *, echo: bool = Fa
         echo: also write readable lines to standard error (the watchdog in the foreground).
     """
     file = LogFile(log_file)
-    json = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+    json = structlog.processors.JSONRenderer(ensure_ascii=False, default=lambda value: scrub(str(value)))
     console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
 
     def write(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:

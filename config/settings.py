@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Self
 
+import phonenumbers
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
@@ -23,7 +24,7 @@ class Settings(BaseSettings):
     the defaults here. Durations are in seconds.
     """
 
-    model_config = SettingsConfigDict(env_prefix="SALAMANDER_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="SALAMANDER_", extra="forbid", frozen=True, allow_inf_nan=False)
 
     #: The one address every socket of the actor system binds to. Anything but loopback needs a private network.
     bind_address: str = "127.0.0.1"
@@ -105,6 +106,13 @@ class Settings(BaseSettings):
     def quiet(self) -> QuietHours | None:
         """The quiet hours, or None when there are none."""
         return QuietHours.parse(self.quiet_hours, self.quiet_hours_time_zone) if self.quiet_hours else None
+
+    @field_validator("default_region")
+    @classmethod
+    def _region_exists(cls, region: str) -> str:
+        if region and region not in phonenumbers.SUPPORTED_REGIONS:
+            raise ValueError(f"there is no region {region}; write it as MY or ID")
+        return region
 
     @field_validator("quiet_hours_time_zone")
     @classmethod

@@ -36,7 +36,7 @@ from storage.database import (
 from storage.embedded import EmbeddedPostgres
 from storage.migrate import migrate
 from storage.restarts import Restart, RestartJournal
-from supervisors.actor_system import admin_pid, admin_port, ask, disconnect, start_actor_system
+from supervisors.actor_system import admin_pid, admin_port, ask, disconnect, lookup, start_actor_system
 from supervisors.policy import Backoff, Trouble
 from supervisors.processes import (
     become_subreaper,
@@ -265,7 +265,7 @@ class Watchdog:
                 continue
             self._next_ping = now + (_PING_SECONDS if ready else _POLL_SECONDS)
             answer = ask(self._system, self._fleet, Ping(), _PING_WAIT_SECONDS)
-            if isinstance(answer, Pong):
+            if isinstance(answer, Pong) and self._admin_answers():
                 self._misses = 0
                 if answer.detail == "up" and not ready:
                     ready = True
@@ -274,8 +274,16 @@ class Watchdog:
             else:
                 self._misses += 1
                 if self._misses >= _PING_MISSES:
-                    return "fleet_silent", "The root supervisor stopped answering."
+                    return "silent", "The actor system's head stopped answering."
         return "stopped", "A stop was asked for."
+
+    def _admin_answers(self) -> bool:
+        """Return whether Thespian's Admin still answers: without it no client finds the router."""
+        try:
+            lookup(self._system, "fleet", _PING_WAIT_SECONDS)
+        except SalamanderError:
+            return False
+        return True
 
     def _wait(self, seconds: float) -> None:
         """Wait, but no longer than until a stop is asked for."""

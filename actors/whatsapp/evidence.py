@@ -8,6 +8,7 @@ and sends anyway) is closed by a journal that the library's warning writes to, s
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from enum import Enum
@@ -42,7 +43,10 @@ class SecretJournal:
         """Note, durably, that ``attempt_id`` is being sent as ``message_id`` without a stored secret."""
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            os.write(descriptor, f"{attempt_id} {message_id}\n".encode())
+            # It begins a line of its own, whatever a full disk has cut off before.
+            line = f"\n{attempt_id} {message_id}\n".encode()
+            if os.write(descriptor, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -55,8 +59,8 @@ class SecretJournal:
             return None
         for line in reversed(lines):
             noted, _, message_id = line.partition(" ")
-            if noted == str(attempt_id):
-                return message_id or None
+            if noted == str(attempt_id) and message_id:
+                return message_id
         return None
 
 

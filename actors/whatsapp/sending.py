@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: After an attempt that certainly did not send, the lane waits 1 s, 2 s, 4 s … up to this many seconds.
 _LONGEST_HOLD = 60.0
+#: Secrets of finished messages are deleted from the library's table so many at a time.
+_FORGET_AT_ONCE = 50
 
 
 class Sender:
@@ -34,6 +36,7 @@ class Sender:
         self.journal = SecretJournal(services.home.journal, device_id)
         #: The attempt under way, for the journal (read from the library's thread).
         self.attempt_under_way: int | None = None
+        self._finished: list[bytes] = []
         self._late: set[asyncio.Task[None]] = set()
 
     async def send_next(self, client: WhatsAppClient, give_up: Callable[[], None]) -> bool:
@@ -94,6 +97,7 @@ class Sender:
         if error is None:
             sent = call.result()
             await self._services.run(lambda: self.outbox.sent(claim, sent.message_id))
+            await self._forget_secret(claim.secret)
             logger().info("Sent", device=self._name, message=claim.message_id, whatsapp_id=sent.message_id)
         elif isinstance(error, SendRefused):
             code, reason = error.code, str(error)
@@ -104,6 +108,13 @@ class Sender:
         else:
             code = error.code if isinstance(error, ClientError) else "library_error"
             await self._settle_by_evidence(claim, code, str(error))
+
+    async def _forget_secret(self, secret: bytes) -> None:
+        """Let the library's table forget the secrets of finished messages, many at once; nothing else prunes it."""
+        self._finished.append(secret)
+        if len(self._finished) >= _FORGET_AT_ONCE:
+            finished, self._finished = self._finished, []
+            await self._services.look(session.forget_secrets, finished)
 
     async def _not_sent(self, claim: Claim, code: str, reason: str) -> None:
         """Put a message that certainly did not leave back at the head of its lane, and let the lane breathe."""

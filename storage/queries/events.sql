@@ -3,7 +3,8 @@
 insert into event (device_id, kind, external_id, body)
 select %(device_id)s, kind, external_id, body
 from unnest(%(kinds)s::text[], %(external_ids)s::text[], %(bodies)s::jsonb[]) as e (kind, external_id, body)
-on conflict do nothing;
+on conflict do nothing
+returning external_id;
 
 -- Receipts that are known for a message, in case they came before its id was.
 -- name: receipts_of

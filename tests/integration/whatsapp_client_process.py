@@ -110,7 +110,7 @@ class ClientProcess:
         """Send a text; return the message id."""
         since = self.mark
         self.do("send", to=to, text=text)
-        answer = self.wait("answer", seconds, since)
+        answer = self.wait("answer", seconds, since, text=text)
         assert answer["error"] is None, answer
         return str(answer["id"])
 
@@ -269,11 +269,11 @@ def _serve(settings: dict[str, Any]) -> None:
         except Exception as error:
             tell("ended", error=repr(error))
 
-    def answer(action: Any) -> None:
+    def answer(action: Any, text: str = "") -> None:
         try:
-            tell("answer", id=getattr(action(), "ID", None), error=None)
+            tell("answer", id=getattr(action(), "ID", None), error=None, text=text)
         except Exception as error:
-            tell("answer", id=None, error=f"{type(error).__name__}: {error}")
+            tell("answer", id=None, error=f"{type(error).__name__}: {error}", text=text)
 
     tell("ready")
     for line in sys.stdin:
@@ -297,7 +297,7 @@ def _serve(settings: dict[str, Any]) -> None:
             case "send":
                 to, text = build_jid(command["to"]), command["text"]
                 threading.Thread(
-                    target=answer, args=(lambda c=client, t=to, m=text: c.send_message(t, m),), daemon=True
+                    target=answer, args=(lambda c=client, t=to, m=text: c.send_message(t, m), text), daemon=True
                 ).start()
             case "media":
                 to, data, caption = build_jid(command["to"]), bytes.fromhex(command["data"]), command["caption"]
