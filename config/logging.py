@@ -37,8 +37,8 @@ def _scrub_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) ->
     for key, value in event.items():
         if _SECRET_KEYS.search(key):
             event[key] = "***"
-        elif isinstance(value, str):
-            event[key] = scrub(value)
+        elif isinstance(value, str | BaseException):
+            event[key] = scrub(str(value))
     return event
 
 

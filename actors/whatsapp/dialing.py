@@ -186,7 +186,7 @@ class DialGate:
     async def _dial(self, way: Way, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         proxy = way.upstream or self._upstream
         if proxy is None:
-            return await asyncio.open_connection(host, port)
+            return await asyncio.open_connection(host, port, happy_eyeballs_delay=0.25)
         parts = urlsplit(proxy)
         reader, writer = await asyncio.open_connection(
             parts.hostname,

@@ -11,6 +11,7 @@ import asyncio
 import os
 import threading
 import time
+import urllib.request
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ class WhatsAppShard(SupervisedChild):
         from actors.whatsapp.library import ClientLibrary  # noqa: PLC0415 - loads the Go library, here and only here
 
         endpoint = loopback_endpoint(self.home)
-        upstream = endpoint.proxy if endpoint else None
+        upstream = endpoint.proxy if endpoint else _system_proxy()
         gate = DialGate(upstream, self.start.connects_per_second, lambda: len(self.hosted()))
         await gate.start()
         self._gate = gate
@@ -142,7 +143,7 @@ class WhatsAppShard(SupervisedChild):
             loopback=endpoint is not None,
             library=ClientLibrary(
                 store_url=whatsmeow_url(self.home, self.settings),
-                default_proxy=upstream,
+                default_proxy=endpoint.proxy if endpoint else None,
                 noise_root=bytes.fromhex(endpoint.noise_root) if endpoint else None,
                 threads=_LIBRARY_THREADS,
             ),
@@ -170,6 +171,12 @@ def _forget_task(work: Any) -> None:
 
 
 _UNDER_WAY: set[asyncio.Future[Any]] = set()
+
+
+def _system_proxy() -> str | None:
+    """Return the proxy that the environment names for WhatsApp, as the library itself would have found it."""
+    host = "web.whatsapp.com"
+    return None if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get("https")
 
 
 def _detach_output(path: Any) -> None:
