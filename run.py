@@ -8,6 +8,7 @@ device (actors/whatsapp/device.py), which sends (actors/whatsapp/client.py).
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from actors.fleet import Fleet
 from actors.messages import Media, MessageRejected
-from commands import daemon, demo, devices, logs, simulator
+from commands import care, daemon, demo, devices, logs, simulator
 from commands.csv_file import Line, read_csv
+from commands.moments import read_moment
 from commands.output import AsJson, choose_home, current_home, err, out, print_json, print_table, reported
 from config.daemon import read_daemon_file
 from config.errors import NoAnswer, NotFound, Refused
@@ -33,7 +35,9 @@ app = typer.Typer(
 app.command("start")(daemon.start)
 app.command("stop")(daemon.stop)
 app.command("status")(daemon.status)
+devices.app.command("limit")(care.limit)
 app.add_typer(devices.app, name="device")
+app.add_typer(care.app, name="opt-out")
 app.command("logs")(logs.logs)
 app.command("restarts")(logs.restarts)
 app.command("events")(logs.events)
@@ -65,6 +69,8 @@ def send(
     kind: Annotated[str, typer.Option("--as", help="image, document, video or audio (default: by its name).")] = "",
     key: Annotated[str | None, typer.Option(help="An idempotency key: the same key never sends twice.")] = None,
     priority: Annotated[int, typer.Option(help="Higher overtakes on the device's lane.")] = 0,
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="Send it then: ISO time with zone.")] = None,
+    expires: Annotated[str | None, typer.Option(metavar="TIME", help="Not sent later than then.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is sent, or failed, or in doubt.")] = False,
     skip_refused: Annotated[
         bool, typer.Option(help="With --csv: send the good lines of a file that has bad ones.")
@@ -72,8 +78,10 @@ def send(
     as_json: AsJson = False,
 ) -> None:
     """Send a message, or every message of a CSV file."""
+    when: dict[str, Any] = {"not_before": read_moment("--at", at), "expires_at": read_moment("--expires", expires)}
     if csv is not None:
-        _send_file(csv, device, skip_refused=skip_refused, wait=wait, as_json=as_json)
+        common = {**when, "priority": priority}
+        _send_file(csv, device, common, skip_refused=skip_refused, wait=wait, as_json=as_json)
         return
     if device is None or to is None or (text is None and media is None):
         raise Refused("DEVICE, TO and TEXT are needed.", "run.py send DEVICE TO TEXT, or --csv FILE.", code="usage")
@@ -85,6 +93,7 @@ def send(
             media=Media(media, kind) if media else None,
             idempotency_key=key,
             priority=priority,
+            **when,
         )
         row = _await_messages(fleet, [message_id], 180)[message_id] if wait else {"state": "queued", "reason": ""}
     if as_json:
@@ -97,8 +106,13 @@ def send(
         )
 
 
-def _send_file(path: Path, device: str | None, *, skip_refused: bool, wait: bool, as_json: bool) -> None:
-    """Check a whole file, then send it in batches; the same file again sends nothing twice."""
+def _send_file(
+    path: Path, device: str | None, common: dict[str, Any], *, skip_refused: bool, wait: bool, as_json: bool
+) -> None:
+    """Check a whole file, then send it in batches; the same file again sends nothing twice.
+
+    ``common`` is what all its messages have: their priority, and when they may be sent.
+    """
     home = current_home()
     running = read_daemon_file(home)
     with Fleet(home.path, timeout=120) as fleet:
@@ -124,7 +138,7 @@ def _send_file(path: Path, device: str | None, *, skip_refused: bool, wait: bool
             task = progress.add_task("Accepting", total=len(good))
             for first in range(0, len(good), _BATCH):
                 some = good[first : first + _BATCH]
-                answers = fleet.send_batch([line.message for line in some if line.message is not None])
+                answers = fleet.send_batch([replace(line.message, **common) for line in some if line.message])
                 for line, answer in zip(some, answers, strict=True):
                     if isinstance(answer, MessageRejected):
                         refused.append(Line(line.number, None, answer.reason))
@@ -151,7 +165,9 @@ def _tell_refused(refused: list[Line], *, as_json: bool) -> None:
 
 
 def _progress(what: str) -> Progress:
-    return Progress(TextColumn(what), BarColumn(), MofNCompleteColumn(), console=err, transient=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn())
+    # Elsewhere than at a terminal a bar would only put an empty line before an error.
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
 
 
 def _await_messages(fleet: Fleet, message_ids: list[int], seconds: float) -> dict[int, Any]:

@@ -77,6 +77,11 @@ class Router(SupervisedChild):
 
     # --- life --------------------------------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """Let lanes that a rule holds ask the rules again: the settings may have changed since."""
+        with self._database.transaction() as connection:
+            care.release_holds(connection)
+
     def on_wakeup(self, payload: Any) -> None:
         """Report life, and look whether a hint went unnoted."""
         super().on_wakeup(payload)

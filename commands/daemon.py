@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from actors.fleet import Fleet
-from commands.output import AsJson, current_home, out, print_json, print_table, reported
+from commands.care import care_lines, care_report
+from commands.output import AsJson, ago, current_home, out, print_json, print_table, reported
 from config.daemon import DaemonFile, read_daemon_file
 from config.errors import DaemonAlreadyRunning, DaemonNotRunning, SalamanderError
 from config.home import Home
@@ -132,7 +133,7 @@ def stop_daemon(home: Home) -> bool:
 def status(as_json: AsJson = False) -> None:
     """Show whether the daemon runs, its devices by state, and its messages."""
     home = current_home()
-    load_settings(home)
+    settings = load_settings(home)
     daemon = read_daemon_file(home)
     running = daemon is not None and process_is_alive(daemon.pid, daemon.process_started)
     if not running or daemon is None:
@@ -145,6 +146,7 @@ def status(as_json: AsJson = False) -> None:
         messages = fleet.message_counts()
         backlog = fleet.backlog()
         restarts = fleet.restarts(limit=5)
+        care = care_report(settings, fleet.care_overview())
     report: dict[str, Any] = {
         "running": True,
         "ready": daemon.ready,
@@ -158,6 +160,8 @@ def status(as_json: AsJson = False) -> None:
                 "state": device.state,
                 "reason": device.reason,
                 "waiting": backlog.get(device.id, {}).get("waiting", 0),
+                "held_until": device.held_until if device.is_held else None,
+                "held_reason": device.held_reason if device.is_held else "",
             }
             for device in devices
         ],
@@ -167,6 +171,7 @@ def status(as_json: AsJson = False) -> None:
             if needs_attention(device)
         ],
         "messages": messages,
+        "care": care,
         "processes": _processes(daemon),
     }
     if as_json:
@@ -187,7 +192,11 @@ def status(as_json: AsJson = False) -> None:
             [(each["name"], each["state"], each["reason"], each["advice"]) for each in report["attention"]],
             "",
         )
+    held = [(device.name, ago(device.held_until), device.held_reason) for device in devices if device.is_held]
+    if held:
+        print_table("Lanes that wait", ("device", "until", "why"), held, "")
     print_table("Messages", ("state", "messages"), sorted(messages.items()), "No messages yet: run.py send")
+    print_table("Care for the numbers", ("what", "how"), care_lines(care), "")
     print_table(
         "Latest restarts",
         ("at", "what", "name", "cause", "seconds"),

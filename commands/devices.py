@@ -159,7 +159,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
     out.print(f"  why          {device.reason or '–'} ({device.reason_code})", markup=False)
     if device.is_whatsapp:
         out.print(f"  companion    {device.jid or 'none linked'}", markup=False)
-    if device.held_until is not None and public["held_until"] is not None:
+    if device.is_held:
         out.print(f"  lane waits   {ago(device.held_until)}: {device.held_reason}", markup=False)
     next_step = ago(device.next_attempt_at) if device.next_attempt_at else "nothing is scheduled"
     out.print(f"  next attempt {next_step}", markup=False)

@@ -85,15 +85,11 @@ class SimulatorClient:
         self.call("phone_power", number=number, on=on)
 
     def waiting(self) -> list[dict[str, Any]]:
-        """Return the devices that wait to be linked: refs, code_for, qr (when it was shown)."""
+        """Return the devices that wait to be linked: their QR references, and the number a code was asked for."""
         result: list[dict[str, Any]] = self.call("waiting")
         return result
 
-    def show(self, qr_text: str) -> None:
-        """Hold a QR code up to the phones, for a later ``scan`` without a text."""
-        self.call("show", qr=qr_text)
-
-    def scan(self, number: str, qr_text: str | None = None) -> str:
+    def scan(self, number: str, qr_text: str) -> str:
         """Scan a QR code with a phone; return the linked device's JID."""
         result: str = self.call("scan", number=number, qr=qr_text)
         return result
@@ -160,7 +156,7 @@ class SimulatorClient:
 
     def platform_fault(self, name: str, kind: str, seconds: float | None = None) -> None:
         """Set a fault on a platform."""
-        self.call("fault", platform=name, kind=kind, seconds=seconds)
+        self.call("platform_fault", name=name, kind=kind, seconds=seconds)
 
     def platform_faults(self) -> dict[str, str]:
         """Return the kinds of faults of the platforms, one line each."""

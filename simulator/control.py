@@ -124,11 +124,7 @@ class Control:
         """List the devices that wait to be linked."""
         return self._network.pairing.waiting()
 
-    def do_show(self, qr: str) -> None:
-        """Hold a QR text up to the phones."""
-        self._network.pairing.show(qr)
-
-    async def do_scan(self, number: str, qr: str | None = None, spoil: str | None = None) -> str:
+    async def do_scan(self, number: str, qr: str, spoil: str | None = None) -> str:
         """Scan a QR code with a phone."""
         return await self._network.pairing.scan(number.lstrip("+"), qr, spoil)
 
@@ -182,14 +178,13 @@ class Control:
                 self._network.unlink(companion)
         return len(companions)
 
-    def do_fault(
-        self, kind: str, jid: str | None = None, seconds: float | None = None, platform: str | None = None
-    ) -> int:
-        """Set a fault for all, for a companion, for all companions of a number, or on a platform."""
-        if platform is not None:
-            self._platforms.set_fault(platform, kind, seconds)
-            return 0
+    def do_fault(self, kind: str, jid: str | None = None, seconds: float | None = None) -> int:
+        """Set a fault for all, for a companion, or for all companions of a number."""
         return self._network.set_fault(kind, self._target(jid), seconds)
+
+    def do_platform_fault(self, name: str, kind: str, seconds: float | None = None) -> None:
+        """Set a fault on a platform."""
+        self._platforms.set_fault(name, kind, seconds)
 
     def do_faults(self) -> dict[str, str]:
         """Return the kinds of faults of WhatsApp, one line each."""

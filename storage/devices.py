@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -54,6 +54,11 @@ class Device:
     def limits(self) -> Limits:
         """The limits of its own."""
         return Limits(self.gap_seconds, self.jitter_seconds, self.per_hour, self.per_day)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its lane waits now, for ``held_reason``."""
+        return self.held_until is not None and self.held_until > datetime.now(UTC)
 
     @property
     def is_whatsapp(self) -> bool:

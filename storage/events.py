@@ -26,9 +26,9 @@ class Event:
     body: dict[str, Any]
 
 
-def record(connection: Connection, device_id: int, events: Sequence[Event]) -> None:
-    """Write events; those that are known already are left alone."""
-    connection.execute(
+def record(connection: Connection, device_id: int, events: Sequence[Event]) -> list[str]:
+    """Write events, leaving alone those that are known already; return the external ids of the new ones."""
+    rows = connection.execute(
         _SQL["record"],
         {
             "device_id": device_id,
@@ -37,6 +37,7 @@ def record(connection: Connection, device_id: int, events: Sequence[Event]) -> N
             "bodies": [json.dumps(storable_value(event.body)) for event in events],
         },
     )
+    return [row["external_id"] for row in rows]
 
 
 def after(connection: Connection, last: int, *, device: str | None = None, limit: int = 500) -> list[Row]:

@@ -167,6 +167,10 @@ class DeviceSupervisor:
             await asyncio.sleep(self._services.settings.poll_seconds)
 
     async def _look_at_lanes(self) -> None:
+        patience = self._services.settings.in_doubt_patience_seconds
+        if patience and self._supervised:
+            hosted = self.hosted()
+            await self._services.run(lambda: self._lanes.end_patience(hosted, patience))
         ids = [device_id for device_id, each in self._supervised.items() if each.actor.state in CAN_HEAL]
         if ids:
             self.work_waits(await self._services.run(lambda: self._lanes.lanes_with_work(ids)))

@@ -22,7 +22,7 @@ from typing import Any
 
 from actors.messages import Ping, Pong, StartChild, StopChild
 from config.daemon import DaemonFile, exec_environment, read_daemon_file, write_daemon_file
-from config.errors import ConfigurationInvalid, DaemonAlreadyRunning, SalamanderError
+from config.errors import DaemonAlreadyRunning, SalamanderError
 from config.home import DAEMON_VARIABLE, Home
 from config.logging import configure_logging, logger
 from config.settings import Settings
@@ -58,6 +58,8 @@ _PING_WAIT_SECONDS = 3.0
 _PING_MISSES = 3
 #: How long the actors get to leave by themselves on `stop`, beyond the time for draining sends, in seconds.
 _LEAVE_SECONDS = 5.0
+#: Failures of the first start that only the operator can mend: told at once instead of tried again.
+_FOR_THE_OPERATOR = frozenset({"configuration_invalid", "home_not_usable", "port_taken"})
 #: How long the simulator may take to be ready, in seconds.
 _SIMULATOR_SECONDS = 30.0
 
@@ -216,6 +218,8 @@ class Watchdog:
             try:
                 self._start_system()
             except Exception as error:  # noqa: BLE001 - whatever Thespian raises, the answer is to try again
+                if fell_at is None and isinstance(error, SalamanderError) and error.code in _FOR_THE_OPERATOR:
+                    raise
                 logger().error("The actor system did not start", reason=f"{type(error).__name__}: {error}")
                 cause = ("start_failed", "It did not start.")
             else:
@@ -394,11 +398,5 @@ def _has_children(pid: int) -> bool:
 
 def _free_port(address: str) -> int:
     with socket.socket() as probe:
-        try:
-            probe.bind((address, 0))
-        except OSError:
-            raise ConfigurationInvalid(
-                f"The setting bind_address is not usable: no interface has the address {address}.",
-                "Use 127.0.0.1, or the address of a private network's interface.",
-            ) from None
+        probe.bind((address, 0))
         return int(probe.getsockname()[1])

@@ -18,7 +18,26 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: Modules of this package that are no platform; they are not imported just to find that out.
-_MACHINERY = frozenset({"actor", "checks", "connections", "contract", "outcomes", "replies", "transport"})
+_MACHINERY = frozenset(
+    {
+        "__main__",
+        "actor",
+        "checks",
+        "cloud_api",
+        "cloud_api_errors",
+        "connections",
+        "contract",
+        "documentation",
+        "documented",
+        "gateway_description",
+        "limits",
+        "outcomes",
+        "replies",
+        "templates",
+        "transport",
+        "webhooks",
+    }
+)
 
 
 @cache

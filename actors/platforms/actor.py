@@ -14,6 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from actors.care import Rules
 from actors.child import SupervisedChild
 from actors.messages import HostDevices, StopChild, WorkNoted, WorkWaiting
 from actors.platforms import contract_of
@@ -52,11 +53,16 @@ class PlatformActor(SupervisedChild):
         assert self.start is not None  # noqa: S101 - life begins with it
         self._dispatcher = Dispatcher(
             self.start.name,
-            Outbox(PooledConnections(database_url(self.home, self.settings), _CONNECTIONS), self.start.owner),
+            Outbox(
+                PooledConnections(database_url(self.home, self.settings), _CONNECTIONS),
+                self.start.owner,
+                Rules.of(self.settings),
+            ),
             CredentialSeal(self.home.credentials_key),
             loopback_allowed=loopback_endpoint(self.home) is not None,
             workers=self.settings.platform_workers,
             poll_seconds=self.settings.poll_seconds,
+            patience_seconds=self.settings.in_doubt_patience_seconds,
         )
         self._dispatcher.host(self.start.device_ids)
         self._dispatcher.start()
@@ -95,6 +101,7 @@ class Dispatcher(threading.Thread):
         loopback_allowed: bool,
         workers: int,
         poll_seconds: float,
+        patience_seconds: float = 0.0,
     ) -> None:
         super().__init__(name="dispatcher", daemon=True)
         self._contract = contract_of(platform)
@@ -102,6 +109,7 @@ class Dispatcher(threading.Thread):
         self._seal = seal
         self._loopback_allowed = loopback_allowed
         self._poll_seconds = poll_seconds
+        self._patience_seconds = patience_seconds
         self._transport = PlatformTransport(connections=workers)
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="worker")
         self._hosted: tuple[int, ...] = ()
@@ -145,6 +153,8 @@ class Dispatcher(threading.Thread):
         for device_id in set(self._hosted) - self._settled_orphans_of:
             self._settle_orphans(device_id)
             self._settled_orphans_of.add(device_id)
+        if self._patience_seconds and self._hosted:
+            self._outbox.end_patience(self._hosted, self._patience_seconds)
         with self._busy_changed:
             idle = [device_id for device_id in self._hosted if device_id not in self._busy]
         for device_id in self._outbox.lanes_with_work(idle) if idle else []:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from actors.platforms.contract import Account, PlatformContract, PlatformMessage, host_is_allowed
+from actors.platforms.limits import TEMPLATE
+from actors.platforms.templates import TemplateInvalid, template_of
 from config.errors import Refused
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ _GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._-]{4,99}")
 _REFERENCE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 #: What may travel in a header, a query and a form alike.
 _CREDENTIAL = re.compile(r"[\x21-\x7e]{1,1000}")
+#: What a file given as a credential may hold, in characters.
+_LONGEST_FILE = 20_000
 _LONGEST_URL = 2048
 #: Suffixes that name a media type for certain; any other (``.php``, none) tells nothing about the file.
 _TELLING_SUFFIXES = (
@@ -58,10 +62,13 @@ def check_account(
     Raises:
         AccountNotUsable: with a sentence that names the field but never a credential's value.
     """
-    return Account(
+    account = Account(
         _usable_base_url(contract, base_url, loopback_allowed=loopback_allowed),
         _usable_credentials(contract, credentials),
     )
+    if sentence := contract.refuse_account(account):
+        raise AccountNotUsable(sentence)
+    return account
 
 
 def _usable_credentials(contract: PlatformContract, credentials: Mapping[str, str]) -> dict[str, str]:
@@ -76,10 +83,17 @@ def _usable_credentials(contract: PlatformContract, credentials: Mapping[str, st
         value = credentials.get(name, "")
         if not value and each.required:
             raise AccountNotUsable(f"{contract.title} needs the credential {name} ({each.title}).")
-        if value and not _CREDENTIAL.fullmatch(value):
+        if value and not each.is_file and not _CREDENTIAL.fullmatch(value):
             raise AccountNotUsable(
                 f"The credential {name} holds a space, a line break or a letter that no credential has.",
                 "Copy it again, without what stands around it.",
+            )
+        # A path's segment of dots alone would be taken for a way up.
+        if value in {".", ".."} or len(value) > _LONGEST_FILE:
+            raise AccountNotUsable(f"The credential {name} is not {each.title}.")
+        if value and each.pattern is not None and not re.fullmatch(each.pattern, value):
+            raise AccountNotUsable(
+                f"The credential {name} is not {each.title}.", f"It looks like {each.example}." if each.example else ""
             )
     return {name: value for name, value in credentials.items() if value}
 
@@ -89,7 +103,9 @@ def _usable_base_url(contract: PlatformContract, base_url: str | None, *, loopba
     if not given:
         raise AccountNotUsable(
             f"{contract.title} needs a base URL: its address differs by account.",
-            f"Give one whose host is {' or '.join(contract.allowed_hosts)}, as its dashboard shows it.",
+            "Give the address your own server has."
+            if "*" in contract.allowed_hosts
+            else f"Give one whose host is {' or '.join(contract.allowed_hosts)}, as its dashboard shows it.",
         )
     try:
         parts = urlsplit(given)
@@ -104,8 +120,9 @@ def _usable_base_url(contract: PlatformContract, base_url: str | None, *, loopba
     if not host or not given.isascii() or any(character.isspace() for character in given):
         raise AccountNotUsable(f"The base URL of {contract.title} is not a URL.")
     path = parts.path.rstrip("/")
+    runs_anywhere = "*" in contract.allowed_hosts
     if _is_loopback(host):
-        if not loopback_allowed:
+        if not loopback_allowed and not runs_anywhere:
             raise AccountNotUsable(
                 f"The base URL of {contract.title} points at this machine.",
                 "Only the simulator's stand-ins live here: start with --simulator, or give its real address.",
@@ -120,7 +137,7 @@ def _usable_base_url(contract: PlatformContract, base_url: str | None, *, loopba
             f"{host} is no address of {contract.title}.",
             f"Give one whose host is {' or '.join(contract.allowed_hosts)}.",
         )
-    if "*" not in contract.allowed_hosts and (port not in {None, 443} or path not in {"", contract.base_path}):
+    if not runs_anywhere and (port not in {None, 443} or path not in {"", contract.base_path}):
         raise AccountNotUsable(
             f"The base URL of {contract.title} is https://{host}{contract.base_path} and nothing behind it."
         )
@@ -157,6 +174,12 @@ def check_message(contract: PlatformContract, message: PlatformMessage) -> None:
         )
     if "\x00" in message.body or any("\ud800" <= character <= "\udfff" for character in message.body):
         raise MessageNotUsable("The text holds characters that cannot be sent.", code="text_invalid")
+    if message.kind == TEMPLATE:
+        try:
+            template_of(message.body)
+        except TemplateInvalid as error:
+            raise MessageNotUsable(f"The template cannot be used: {error}.", code="template_invalid") from None
+        return
     if message.kind == "text":
         if not message.body.strip():
             raise MessageNotUsable("The text is empty.", code="text_empty")

@@ -45,12 +45,21 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Retryable:
-    """The message was certainly not taken; it may be sent again after ``after_seconds``."""
+    """The message was certainly not taken; it may be sent again after ``after_seconds``.
+
+    Attributes:
+        code: a stable machine name.
+        reason: a sentence for people.
+        after_seconds: the wait before the next attempt.
+        scope: what else must wait: with ``Scope.MESSAGE``, only what goes to the same recipient.
+        growth: each further wait is this many times the one before.
+    """
 
     code: str
     reason: str
     after_seconds: float
     scope: Scope
+    growth: float = 2.0
 
 
 @dataclass(frozen=True)

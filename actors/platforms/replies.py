@@ -6,7 +6,7 @@ import json
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from actors.platforms.outcomes import Outcome, Rejected, Retryable, Scope, Unknown
+from actors.platforms.outcomes import AccountCheck, AccountState, Outcome, Rejected, Retryable, Scope, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +36,44 @@ def json_object(body: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def value_at(value: object, path: str) -> object:
+    """Return what stands at ``path`` in a JSON value (``messages.0.id``), or None."""
+    for step in path.split("."):
+        if isinstance(value, dict):
+            value = value.get(step)
+        elif isinstance(value, list) and step.isascii() and step.isdigit() and len(step) < 4:
+            value = value[int(step)] if int(step) < len(value) else None
+        else:
+            return None
+    return value
+
+
+def objects_in(value: object) -> list[dict[str, Any]]:
+    """Return the JSON objects of a list, or the one object itself."""
+    return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, dict)]
+
+
+def all_text_of(value: object) -> str:
+    """Return every text inside a JSON value on one line, for providers whose errors have many shapes."""
+    found: list[str] = []
+    waiting = [value]
+    while waiting and sum(map(len, found)) < _LONGEST_TEXT:
+        value = waiting.pop()
+        if isinstance(value, str):
+            found.append(text_of(value))
+        elif isinstance(value, list):
+            waiting.extend(reversed(value))
+        elif isinstance(value, dict):
+            waiting.extend(reversed(value.values()))
+    return text_of(" ".join(found))
+
+
+def holds_any(said: str, texts: tuple[str, ...]) -> bool:
+    """Say whether a provider's text holds one of ``texts`` (lower case)."""
+    words = said.lower()
+    return any(text in words for text in texts)
 
 
 def text_of(value: object) -> str:
@@ -95,3 +133,10 @@ def judge_status(status: int, headers: Mapping[str, str], said: str = "") -> Out
     if status in {400, 404, 413, 415, 422}:
         return Rejected("request_refused", reason, Scope.MESSAGE)
     return Unknown("no_verdict", reason)
+
+
+def judge_check_status(status: int, said: str = "") -> AccountCheck:
+    """Return what an HTTP status says about an account, once the body did not say how it is."""
+    if status in {401, 403}:
+        return AccountCheck(AccountState.REFUSED, said or f"HTTP {status}")
+    return AccountCheck(AccountState.UNKNOWN, f"HTTP {status} without the account's state")

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from actors.platforms.contract import PlatformContract, Request
+    from actors.platforms.webhooks import DeliveryReport
 
 #: The largest reply read, in bytes. A verdict takes some hundred; the rest is an error page or an attack.
 LONGEST_REPLY_BYTES = 1_000_000
@@ -95,7 +96,7 @@ class PlatformTransport:
         answer = self._exchange(request, contract, seconds, proxy)
         if isinstance(answer, Reply):
             try:
-                outcome = contract.parse_reply(answer.status, answer.headers, answer.body)
+                outcome = (request.read_by or contract).parse_reply(answer.status, answer.headers, answer.body)
             except Exception as error:  # noqa: BLE001 - a reply came: whatever breaks now, the message may be out
                 outcome = Unknown("reply_not_understood", f"the reply broke its reader ({_name(error)})")
         else:
@@ -122,7 +123,7 @@ class PlatformTransport:
         if not isinstance(answer, Reply):
             return Unknown("lookup_failed", answer.reason, reference)
         try:
-            outcome = contract.parse_lookup(answer.status, answer.headers, answer.body, reference)
+            outcome = (request.read_by or contract).parse_lookup(answer.status, answer.headers, answer.body, reference)
         except Exception as error:  # noqa: BLE001 - the message stays as doubtful as it was
             return Unknown("lookup_failed", f"the reply broke its reader ({_name(error)})", reference)
         if outcome is None:
@@ -144,12 +145,35 @@ class PlatformTransport:
         if not isinstance(answer, Reply):
             return AccountCheck(AccountState.UNKNOWN, answer.reason)
         try:
-            state = contract.parse_check(answer.status, answer.headers, answer.body)
+            state = (request.read_by or contract).parse_check(answer.status, answer.headers, answer.body)
         except Exception as error:  # noqa: BLE001 - as for a look-up
             return AccountCheck(AccountState.UNKNOWN, f"the reply broke its reader ({_name(error)})")
         if state is None:
             return AccountCheck(AccountState.UNKNOWN, "the platform has no such check")
         return replace(state, detail=_struck(state.detail, request.secrets))
+
+    def ask_status(
+        self,
+        request: Request,
+        contract: PlatformContract,
+        provider_id: str,
+        seconds: float | None = None,
+        proxy: str | None = None,
+    ) -> DeliveryReport | None:
+        """Ask how far an accepted message came; ``request`` is what ``contract.build_status`` returned.
+
+        Returns:
+            The stage; None: nothing new, or the provider could not be asked.
+        """
+        answer = self._exchange(request, contract, seconds, proxy)
+        if not isinstance(answer, Reply):
+            return None
+        reader = request.read_by or contract
+        try:
+            report = reader.parse_status(answer.status, answer.headers, answer.body, provider_id)
+        except Exception:  # noqa: BLE001 - no news; the next question or a webhook will bring some
+            return None
+        return None if report is None else replace(report, reason=_struck(report.reason, request.secrets))
 
     def close(self) -> None:
         """Close the idle connections. A send under way keeps its own until it ends."""

@@ -9,16 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from actors.platforms.contract import (
-    KINDS,
-    Account,
-    CredentialField,
-    Limits,
-    PlatformContract,
-    PlatformMessage,
-    Request,
-    Timeouts,
-)
+from actors.platforms.contract import Account, CredentialField, PlatformContract, PlatformMessage, Request
+from actors.platforms.documented import ASSUMED, OBSERVED, DocumentedReply, SuccessMarker
+from actors.platforms.limits import KINDS, MEBIBYTE, Limits, Timeouts, media_of_at_most
 from actors.platforms.outcomes import (
     Accepted,
     AccountCheck,

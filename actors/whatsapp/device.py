@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from actors.whatsapp import events as happened
 from actors.whatsapp import session
 from actors.whatsapp.events import ClientError, ClientEvent
+from actors.whatsapp.inbound import record_message
 from actors.whatsapp.mailbox import (
     Deadline,
     DeviceMessage,
@@ -171,7 +172,8 @@ class WhatsAppDevice:
             case happened.ReceiptReceived():
                 await self._record_receipts(event)
             case happened.MessageReceived():
-                await self._record_message(event)
+                if not event.from_me:
+                    await record_message(self._services, self.id, self.name, event)
             case happened.SecretNotStored(message_id):
                 logger().warning("The message secret was not stored", device=self.name, whatsapp_id=message_id)
 
@@ -190,20 +192,6 @@ class WhatsAppDevice:
         await self._services.store(events.record, self.id, rows)
         receipts = [(message_id, stage) for message_id in event.message_ids]
         await self._services.run(lambda: self._sender.outbox.apply_receipts(self.id, receipts))
-
-    async def _record_message(self, event: happened.MessageReceived) -> None:
-        if event.from_me:
-            return
-        body = {
-            "message_id": event.message_id,
-            "chat": event.chat,
-            "sender": event.sender,
-            "sender_alternative": event.sender_alternative,
-            "kind": event.kind,
-            "text": event.text,
-            "time": event.timestamp,
-        }
-        await self._services.store(events.record, self.id, [events.Event("message", event.message_id, body)])
 
     # --- troubles and states -----------------------------------------------------------------------------
 

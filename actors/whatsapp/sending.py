@@ -8,11 +8,13 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from actors.care import Rules
 from actors.media import MediaNotFetched, fetch_media
 from actors.whatsapp import session
 from actors.whatsapp.events import ClientError, Content, NotSent, SendRefused, Sent
 from actors.whatsapp.evidence import Finding, SecretJournal, Verdict, weigh
 from config.logging import logger
+from storage import care
 from storage.outbox import Claim, Outbox
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 #: After an attempt that certainly did not send, the lane waits 1 s, 2 s, 4 s … up to this many seconds.
 _LONGEST_HOLD = 60.0
+#: How long WhatsApp may take to say whether a number is there, in seconds (the library waits longer).
+_CHECK_SECONDS = 15.0
 #: Secrets of finished messages are deleted from the library's table so many at a time.
 _FORGET_AT_ONCE = 50
 
@@ -32,7 +36,7 @@ class Sender:
         self._services = services
         self._device_id = device_id
         self._name = name
-        self.outbox = Outbox(services.database, owner)
+        self.outbox = Outbox(services.database, owner, Rules.of(services.settings))
         self.journal = SecretJournal(services.home.journal, device_id)
         #: The attempt under way, for the journal (read from the library's thread).
         self.attempt_under_way: int | None = None
@@ -57,6 +61,8 @@ class Sender:
         return True
 
     async def _send(self, claim: Claim, client: WhatsAppClient, give_up: Callable[[], None]) -> None:
+        if not await self._recipient_is_there(claim, client):
+            return
         try:
             content = await self._content_of(claim)
         except MediaNotFetched as error:
@@ -84,6 +90,31 @@ class Sender:
         with contextlib.suppress(ClientError):
             await asyncio.wait({call})
         await self._record_answer(claim, call)
+
+    async def _recipient_is_there(self, claim: Claim, client: WhatsAppClient) -> bool:
+        """Return whether the message may go as far as its recipient is concerned; if not, record why.
+
+        WhatsApp is asked before the first message to a number. Whatever goes wrong with that, nothing was sent yet.
+        """
+        there = claim.on_whatsapp
+        if not self._services.settings.check_recipients or "@" in claim.recipient or there:
+            return True
+        if there is None:
+            call = asyncio.ensure_future(client.is_on_whatsapp(claim.recipient))
+            call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+            try:
+                there = await asyncio.wait_for(asyncio.shield(call), _CHECK_SECONDS)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the message has certainly not left
+                words = str(error) or "no answer in time"
+                reason = f"WhatsApp did not say whether the recipient is there: {words}".rstrip(".") + "."
+                await self._not_sent(claim, "not_checked", reason)
+                return False
+            await self._services.store(care.note_check, claim.recipient, there)
+        if not there:
+            reason = "The number is not on WhatsApp."
+            await self._services.run(lambda: self.outbox.failed(claim.message_id, "not_on_whatsapp", reason))
+            logger().warning("Not on WhatsApp", device=self._name, message=claim.message_id)
+        return there
 
     async def _content_of(self, claim: Claim) -> Content:
         if claim.kind == "text":

@@ -39,7 +39,6 @@ class Pairing:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._waiting: dict[Connection, Waiting] = {}
-        self._shown: dict[str, str] = {}
 
     def open(self, connection: Connection, noise: bytes, payload: Any) -> None:
         """Offer QR codes to a companion that is not linked yet.
@@ -63,46 +62,28 @@ class Pairing:
         """Forget a companion that waited."""
         waiting = self._waiting.pop(connection, None)
         if waiting is not None:
-            for ref in waiting.refs:
-                self._shown.pop(ref, None)
             for future in (waiting.finished, waiting.linked):
                 if future is not None and not future.done():
                     future.set_exception(Refused("The device went away while it was being linked.", "Pair it again."))
 
     def waiting(self) -> list[dict[str, Any]]:
-        """Return who waits: QR references, the number a code was asked for, the QR text if it was shown."""
-        return [
-            {
-                "refs": waiting.refs,
-                "code_for": waiting.code_number or None,
-                "qr": next((self._shown[ref] for ref in waiting.refs if ref in self._shown), None),
-            }
-            for waiting in self._waiting.values()
-        ]
-
-    def show(self, text: str) -> None:
-        """Remember a QR text, as if it were held up to the phones: the server cannot know its secret."""
-        self._shown[self._find(read_qr(text)).refs[0]] = text
+        """Return who waits: QR references, and the number a code was asked for."""
+        return [{"refs": waiting.refs, "code_for": waiting.code_number or None} for waiting in self._waiting.values()]
 
     # What phones do
 
-    async def scan(self, number: str, text: str | None, spoil: str | None = None) -> str:
+    async def scan(self, number: str, text: str, spoil: str | None = None) -> str:
         """Scan a QR code with the phone ``number``; return the companion's address.
 
         Args:
             number: the phone.
-            text: the QR text; None takes the one that is shown, if there is only one.
+            text: the QR text; the server does not know it, for it holds a secret of the companion's.
             spoil: make the phone's statement wrong (``hmac`` or ``signature``), for tests.
 
         Raises:
             Refused: nobody waits with this code, or the companion did not agree.
         """
         phone = self._phone(number)
-        if text is None:
-            shown = [waiting["qr"] for waiting in self.waiting() if waiting["qr"]]
-            if len(shown) != 1:
-                raise Refused(f"{len(shown)} devices show a QR code that the simulator can see.", "Pass the QR text.")
-            text = shown[0]
         qr = read_qr(text)
         waiting = self._find(qr)
         if (qr.noise, qr.identity) != (waiting.noise, waiting.identity):
@@ -245,7 +226,6 @@ class Pairing:
                 raise adv.WrongDeviceIdentity("the companion names another key index")
             identity = adv.verify_answer(waiting.issued, answer.data(), waiting.identity)
         except adv.WrongDeviceIdentity as error:
-            self._network.statistics.count("refused_pairings")
             waiting.linked.set_exception(Refused(f"The device's signature is wrong: {error}."))
             raise MalformedStanza(str(error)) from None
         companion = replace(waiting.becomes, device_identity=identity)

@@ -70,7 +70,16 @@ class Statistics:
         return changed
 
     def report(self) -> dict[str, object]:
-        """Return all figures; counters that are zero are left out except the ones tests rely on."""
+        """Return all figures; counters that are zero are left out, except the first line's.
+
+        - connects, logins, messages, duplicates (one message sent again), decrypted, undecryptable, receipts;
+        - peak_connects_per_second, conflicts (a second client of one companion), redelivered stanzas;
+        - logged_out_attempts and unknown_logins: logins of companions that were unlinked, or never linked;
+        - failures_CODE: refused logins; protocol_errors: clients cut off for breaking the protocol;
+        - dropped, refused_messages, withheld_acks, struck KIND: what faults did;
+        - live and most_live: logged-in clients per companion JID, now and at most; online: their sum;
+        - most_live_per_jid: the highest of most_live; seconds: CPU time of the simulator since it started.
+        """
         always = dict.fromkeys(
             ("connects", "logins", "messages", "duplicates", "decrypted", "undecryptable", "receipts"), 0
         )

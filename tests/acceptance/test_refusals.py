@@ -71,7 +71,7 @@ def _nothing_changes(daemon: Daemon) -> Iterator[None]:
         (("device", "refresh", "unpaired"), "needs_pairing"),
         (("device", "add", "shop"), "name_taken"),
         (("device", "add", "no spaces please"), "bad_name"),
-        (("device", "add", "new", "--platform", "pigeon"), "unknown_platform"),
+        (("device", "add", "new", "--platform", "pigeon"), "not_found"),
         (("device", "add", "new", "--platform", "wablas"), "credential_missing"),
         (("device", "add", "new", "--proxy", "http://user:word@127.0.0.1:1"), "bad_proxy"),
         (("device", "add", "new", "--proxy", "127.0.0.1:1"), "bad_proxy"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,6 +50,15 @@ def test_an_address_that_this_machine_does_not_have_is_refused(tmp_path: Path) -
     line = error_line_of(run_command(home, "start"))
     assert "bind_address" in line
     assert "203.0.113.1" in line
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        (home / "config.toml").write_text(f"admin_port = {port}\n", encoding="utf-8")
+        assert str(port) in error_line_of(run_command(home, "start"))
 
 
 def test_an_unknown_or_unusable_environment_variable_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,174 @@
+"""The README is checked against the code: its settings, its commands and its example cannot drift away unnoticed."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from pydantic import SecretStr
+
+import run
+from actors.fleet import Fleet
+from config import errors
+from config.errors import DaemonNotRunning, SalamanderError
+from config.settings import Settings
+from storage.outbox import FINAL_STATES
+from supervisors.policy import POLICIES
+
+_PROJECT = Path(__file__).parents[2]
+_README = (_PROJECT / "README.md").read_text(encoding="utf-8")
+#: A row of the settings table: its name and its default.
+_SETTING = re.compile(r"^\| `([a-z_]+)` \| (–|`[^`]*`) \| [^|]+ \|$", re.MULTILINE)
+
+
+def _section(title: str) -> str:
+    """Return the text below a heading, up to the next one of its level."""
+    return _README.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", _README, re.MULTILINE | re.DOTALL)
+
+
+def _shown(default: Any) -> str:
+    """Return a default as the table shows it."""
+    if default is None or default == "":
+        return "–"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, tuple):
+        return f"`{', '.join(default)}`"
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+
+
+def _settings_told() -> dict[str, str]:
+    return dict(_SETTING.findall(_section("Configuration")))
+
+
+def _commands_told() -> Iterator[list[str]]:
+    """Yield the words of every `run.py …` that the README shows."""
+    spans = re.findall(r"`(run\.py [^`]+)`", re.sub(r"^```.*?^```$", "", _README, flags=re.MULTILINE | re.DOTALL))
+    lines = [line for block in _blocks("console") + _blocks("sh") for line in block.splitlines()]
+    spans += [line.removeprefix("$ ") for line in lines if line.startswith("$ run.py ")]
+    spans += [part for line in lines for part in re.findall(r"run\.py (?:start|stop)\b", line)]
+    for span in spans:
+        words = shlex.split(span)
+        if words[1] != "COMMAND":
+            yield words[1:]
+
+
+def _find(words: list[str]) -> tuple[list[str], Any]:
+    """Return the path to the command that ``words`` call, and the command."""
+    command: Any = typer.main.get_command(run.app)
+    path = []
+    for word in words:
+        if not hasattr(command, "commands"):
+            break
+        assert word in command.commands, f"the README shows the unknown command {' '.join(words)!r}"
+        path.append(word)
+        command = command.commands[word]
+    assert not hasattr(command, "commands"), f"{' '.join(words)!r} names a group of commands"
+    return path, command
+
+
+def _every_command(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, below in getattr(command, "commands", {}).items():
+        if hasattr(below, "commands"):
+            yield from _every_command(below, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def test_the_readme_tells_every_setting_with_its_default() -> None:
+    defaults = {name: _shown(field.default) for name, field in Settings.model_fields.items()}
+
+    assert _settings_told() == defaults
+
+
+def test_the_settings_table_holds_no_secret_default() -> None:
+    assert not any(isinstance(field.default, SecretStr) for field in Settings.model_fields.values())
+
+
+def test_the_readme_shows_every_command() -> None:
+    told = {tuple(_find(words)[0]) for words in _commands_told()}
+
+    assert set(_every_command(typer.main.get_command(run.app))) - told == set()
+
+
+def test_the_readme_shows_only_options_that_exist() -> None:
+    for words in _commands_told():
+        _, command = _find(words)
+        known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+        assert {word for word in words if word.startswith("-")} <= known, words
+
+
+def test_the_options_beside_a_command_in_the_table_exist() -> None:
+    for row in re.findall(r"^\| `run\.py ([^`]+)` \| (.+) \|$", _section("The command line"), re.MULTILINE):
+        _, command = _find(shlex.split(row[0]))
+        known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+        assert set(re.findall(r"`(--[a-z-]+)", row[1])) <= known, row
+
+
+def test_the_readme_tells_every_exit_code() -> None:
+    kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, SalamanderError)]
+    told = {int(code) for code in re.findall(r"(?:^|[;:] )(\d+) ", _section("The command line").replace("\n", " "))}
+
+    assert {0, *(kind.exit_code for kind in kinds)} <= told
+
+
+def test_the_readme_tells_every_state() -> None:
+    told = set(re.findall(r"`([a-z_]+)`", _section("States")))
+
+    assert {*FINAL_STATES, "queued", "sending", "in_doubt"} <= told
+    assert {policy.state for policy in POLICIES.values()} <= told
+
+
+def test_the_files_that_the_readme_links_to_exist() -> None:
+    linked = [link for link in re.findall(r"\]\(([^)]+)\)", _README) if not link.startswith("https://")]
+
+    assert linked
+    assert [link for link in linked if not (_PROJECT / link).exists()] == []
+
+
+def test_the_readme_names_only_make_targets_that_exist() -> None:
+    makefile = (_PROJECT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+
+    assert set(re.findall(r"(?:`|^    |\$ )make ([a-z]+)", _README, re.MULTILINE)) <= targets
+
+
+def test_the_python_example_calls_the_client_as_it_is() -> None:
+    (example,) = _blocks("python")
+    calls = [node for node in ast.walk(ast.parse(example)) if isinstance(node, ast.Call)]
+    asked = [call for call in calls if isinstance(call.func, ast.Attribute) and _is_named(call.func.value, "fleet")]
+
+    assert asked
+    for call in asked:
+        assert isinstance(call.func, ast.Attribute)
+        signature = inspect.signature(getattr(Fleet, call.func.attr))
+        keywords = {each.arg: None for each in call.keywords if each.arg is not None}
+        signature.bind(None, *call.args, **keywords)
+
+
+def test_the_python_example_starts_nothing_when_no_daemon_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = _blocks("python")
+    home = tmp_path / "home"
+    monkeypatch.setenv("SALAMANDER_HOME", str(home))
+
+    exec(compile(example, "README.md", "exec"), {})  # noqa: S102 - the README's own lines
+
+    assert capsys.readouterr().out.startswith(DaemonNotRunning.code)
+    assert not home.exists()
+
+
+def _is_named(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
