@@ -41,7 +41,7 @@ from actors.router_connection import RouterConnection
 from config.errors import NoAnswer, Refused, SalamanderError, StorageUnavailable
 from config.home import Home, default_home
 from config.settings import load_settings
-from storage import care, devices, outbox, restarts
+from storage import breakers, care, devices, outbox, restarts
 from storage.care import Limits, OptedOut
 from storage.credentials import CredentialSeal
 from storage.database import Row, SingleConnection, database_url
@@ -280,6 +280,11 @@ class Fleet:
         """Return how many numbers have opted out, and how many devices have limits of their own."""
         with self._database.transaction() as connection:
             return care.overview(connection)
+
+    def breakers(self) -> list[Row]:
+        """Return the circuit breakers of platforms and accounts that are not closed."""
+        with self._database.transaction() as connection:
+            return breakers.all_breakers(connection)
 
     # --- asking ------------------------------------------------------------------------------------------
 

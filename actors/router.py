@@ -9,6 +9,7 @@ It has no thread and waits for nothing but PostgreSQL, and for that only briefly
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -317,7 +318,7 @@ class Hints:
 
     def __init__(self) -> None:
         self._waiting: dict[str, tuple[Any, set[int]]] = {}
-        self._sent_at: dict[str, datetime] = {}
+        self._sent_at: dict[str, float] = {}
 
     def add(self, target: Any, device_id: int) -> None:
         """Note that ``target`` has work for a device."""
@@ -329,11 +330,11 @@ class Hints:
 
     def due(self) -> list[tuple[Any, tuple[int, ...]]]:
         """Return the hints that may go now."""
-        now = datetime.now(UTC)
+        now = time.monotonic()
         ready = []
         for key in list(self._waiting):
             sent_at = self._sent_at.get(key)
-            if sent_at is None or (now - sent_at).total_seconds() > _HINT_PATIENCE_SECONDS:
+            if sent_at is None or now - sent_at > _HINT_PATIENCE_SECONDS:
                 target, device_ids = self._waiting.pop(key)
                 self._sent_at[key] = now
                 ready.append((target, tuple(sorted(device_ids))))

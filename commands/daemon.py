@@ -146,6 +146,7 @@ def status(as_json: AsJson = False) -> None:
         messages = fleet.message_counts()
         backlog = fleet.backlog()
         restarts = fleet.restarts(limit=5)
+        breakers = fleet.breakers()
         care = care_report(settings, fleet.care_overview())
     report: dict[str, Any] = {
         "running": True,
@@ -170,6 +171,7 @@ def status(as_json: AsJson = False) -> None:
             for device in devices
             if needs_attention(device)
         ],
+        "breakers": breakers,
         "messages": messages,
         "care": care,
         "processes": _processes(daemon),
@@ -195,6 +197,16 @@ def status(as_json: AsJson = False) -> None:
     held = [(device.name, ago(device.held_until), device.held_reason) for device in devices if device.is_held]
     if held:
         print_table("Lanes that wait", ("device", "until", "why"), held, "")
+    if breakers:
+        print_table(
+            "Breakers",
+            ("platform", "account", "state", "since", "why"),
+            [
+                (each["platform"], each["account"] or "all", each["state"], each["since"], each["reason"])
+                for each in breakers
+            ],
+            "",
+        )
     print_table("Messages", ("state", "messages"), sorted(messages.items()), "No messages yet: run.py send")
     print_table("Care for the numbers", ("what", "how"), care_lines(care), "")
     print_table(

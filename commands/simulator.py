@@ -129,7 +129,7 @@ def fault(
     """Cause a fault."""
     client = _client()
     if platform is not None:
-        client.call("platform_fault", name=platform, kind=kind, seconds=seconds)
+        client.platform_fault(platform, kind, seconds)
     else:
         client.fault(kind, jid=_jid_of(device) if device else None, seconds=seconds)
     out.print(f"Fault: {kind}.", markup=False)

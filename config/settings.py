@@ -203,4 +203,7 @@ def load_settings(home: Home) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationInvalid(f"{home.configuration} is not valid TOML: {error}.", "Correct that line.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationInvalid(f"{home.configuration} cannot be read: {type(error).__name__}.") from None
+        raise ConfigurationInvalid(
+            f"{home.configuration} cannot be read: {type(error).__name__}.",
+            "Make it a text file (UTF-8) that this user may read.",
+        ) from None

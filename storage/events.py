@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from storage.database import Connection, Row
 
 _SQL = queries("events")
+
+#: A stranger chooses the id of the message he sends; one longer than an index entry could never be recorded.
+_KEY_LIMIT = 255
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,19 @@ def record(connection: Connection, device_id: int, events: Sequence[Event]) -> l
         {
             "device_id": device_id,
             "kinds": [event.kind for event in events],
-            "external_ids": [storable(event.external_id) for event in events],
+            "external_ids": [_key(event.external_id) for event in events],
             "bodies": [json.dumps(storable_value(event.body)) for event in events],
         },
     )
     return [row["external_id"] for row in rows]
+
+
+def _key(external_id: str) -> str:
+    """Return an id as it is stored: a very long one as its beginning and its hash."""
+    key = storable(external_id)
+    if len(key) <= _KEY_LIMIT:
+        return key
+    return key[: _KEY_LIMIT - 64] + hashlib.sha256(key.encode()).hexdigest()
 
 
 def after(connection: Connection, last: int, *, device: str | None = None, limit: int = 500) -> list[Row]:

@@ -7,7 +7,7 @@ texts, HTTP codes) was seen in public clients' code and logs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from actors.platforms.contract import Account, CredentialField, PlatformContract, PlatformMessage, Request
 from actors.platforms.documented import ASSUMED, OBSERVED, DocumentedReply, SuccessMarker
@@ -28,8 +28,10 @@ from actors.platforms.replies import (
     id_of,
     json_object,
     judge_status,
+    objects_in,
     text_of,
 )
+from actors.platforms.webhooks import DeliveryReport, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -51,6 +53,13 @@ _QUOTA_TEXTS = ("quota",)
 _QUEUED_SENTENCE = "pending and waiting to be processed"
 #: States of a message that was taken but is not going out.
 _DROPPED = frozenset({"cancel", "reject", "rejected"})
+_STAGES = {"sent": Stage.SENT, "delivered": Stage.DELIVERED, "received": Stage.DELIVERED, "read": Stage.READ}
+
+
+def _failure(
+    status: int, said: str, outcome: type[Outcome], scope: Scope | None, source: str = OBSERVED
+) -> DocumentedReply:
+    return DocumentedReply(said, status, {"status": False, "message": said}, outcome, scope, source)
 
 
 class Wablas(PlatformContract):
@@ -64,7 +73,7 @@ class Wablas(PlatformContract):
         text_characters=1024,
         caption_characters=1024,
         captioned_kinds=frozenset({"image", "document", "video"}),
-        media_bytes=2 * 1024 * 1024,
+        media_bytes=media_of_at_most(2 * MEBIBYTE),
         media_suffixes={
             "image": frozenset({"jpg", "jpeg", "png"}),
             "audio": frozenset({"mp3", "ogg", "mpga"}),
@@ -77,10 +86,34 @@ class Wablas(PlatformContract):
         # Devices set up before secret keys existed have none.
         CredentialField("secret_key", "the device's secret key", required=False),
     )
-    default_base_url = None
-    base_path = ""
     allowed_hosts = ("*.wablas.com",)
     timeouts = Timeouts(connect_seconds=5.0, reply_seconds=30.0)
+    success = SuccessMarker(("status",), (True,))
+    replies = (
+        DocumentedReply(
+            "queued",
+            200,
+            {
+                "status": True,
+                "message": "Message is pending and waiting to be processed",
+                "data": {"messages": [{"id": "7d3c", "status": "pending"}]},
+            },
+            Accepted,
+            None,
+            OBSERVED,
+        ),
+        _failure(500, "token invalid or device expired", Rejected, Scope.CREDENTIAL),
+        _failure(500, "device disconnected, need to scan qr code again", Retryable, Scope.DEVICE),
+        _failure(400, "param invalid", Rejected, Scope.MESSAGE),
+        _failure(400, "quota is exhausted", Retryable, Scope.ACCOUNT, ASSUMED),
+        _failure(500, "words never seen before", Unknown, None, ASSUMED),
+    )
+    notes: ClassVar[tuple[str, ...]] = (
+        "The base URL is the account's own server; a good token on another server is refused.",
+        "It sends 5 messages each 10 to 120 seconds by itself, as its dashboard sets it.",
+        "What a webhook is answered may be sent to the person: it gets an empty body.",
+        "Webhooks are not signed.",
+    )
 
     def build_request(self, message: PlatformMessage, account: Account) -> Request:
         """Return the send: the path names the kind, ``phone`` holds exactly one recipient."""
@@ -97,7 +130,7 @@ class Wablas(PlatformContract):
             form["isGroup"] = "true"
         form["ref_id"] = message.reference
         return self.request_for(
-            account, "POST", path, form=form, headers=_authorization(account), reference=message.reference
+            account, "POST", path, form=form, headers=authorization(account), reference=message.reference
         )
 
     def parse_reply(self, status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
@@ -117,7 +150,7 @@ class Wablas(PlatformContract):
     def build_lookup(self, reference: str, account: Account) -> Request | None:
         """Return the report of messages with this ``ref_id``."""
         query = {"ref_id": reference}
-        return self.request_for(account, "GET", "/api/report/message", query=query, headers=_authorization(account))
+        return self.request_for(account, "GET", "/api/report/message", query=query, headers=authorization(account))
 
     def parse_lookup(self, status: int, headers: Mapping[str, str], body: bytes, reference: str) -> Outcome | None:
         """Return what the report says. A server may ignore the filter and list others."""
@@ -139,11 +172,33 @@ class Wablas(PlatformContract):
             )
         return Accepted(id_of(row.get("id")), text_of(row.get("status")))
 
+    def build_status(self, provider_id: str, recipient: str, account: Account) -> Request | None:
+        """Return the report of the message with this id."""
+        del recipient
+        query = {"message_id": provider_id}
+        return self.request_for(account, "GET", "/api/report/message", query=query, headers=authorization(account))
+
+    def parse_status(
+        self, status: int, headers: Mapping[str, str], body: bytes, provider_id: str
+    ) -> DeliveryReport | None:
+        """Return the stage that the report tells."""
+        del headers
+        report = json_object(body) or {}
+        rows = objects_in(report.get("message")) if status == 200 and report.get("status") is True else []
+        return next((_stage(row) for row in rows if id_of(row.get("id")) == provider_id), None)
+
+    def parse_webhook(self, headers: Mapping[str, str], body: bytes, account: Account) -> list[DeliveryReport]:
+        """Return the stage that a tracking event tells; incoming messages and device events tell none."""
+        del headers, account
+        event = json_object(body) or {}
+        report = None if "message" in event or "deviceName" in event else _stage(event)
+        return [] if report is None else [report]
+
     def build_check(self, account: Account) -> Request | None:
         """Return the device's info. The documented query holds the token but not the secret key."""
         token = account.credentials["token"]
         return self.request_for(
-            account, "GET", "/api/device/info", query={"token": token}, headers=_authorization(account)
+            account, "GET", "/api/device/info", query={"token": token}, headers=authorization(account)
         )
 
     def parse_check(self, status: int, headers: Mapping[str, str], body: bytes) -> AccountCheck | None:
@@ -168,7 +223,18 @@ class Wablas(PlatformContract):
         return AccountCheck(AccountState.UNKNOWN, f"HTTP {status} without the device's state")
 
 
-def _authorization(account: Account) -> dict[str, str]:
+def _stage(message: Mapping[str, Any]) -> DeliveryReport | None:
+    """Return the stage of one message as a report or an event tells it; None: still waiting, or unknown words."""
+    provider_id, state = id_of(message.get("id")), text_of(message.get("status")).lower()
+    if provider_id is None:
+        return None
+    if state in _DROPPED:
+        return DeliveryReport(Stage.FAILED, provider_id, code=state, reason=text_of(message.get("note")) or state)
+    stage = _STAGES.get(state)
+    return None if stage is None else DeliveryReport(stage, provider_id)
+
+
+def authorization(account: Account) -> dict[str, str]:
     """Return the header ``{token}.{secret_key}``, without a scheme word, as documented."""
     secret_key = account.credentials.get("secret_key")
     token = account.credentials["token"]

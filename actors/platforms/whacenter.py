@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.platforms.contract import Account, CredentialField, PlatformContract, PlatformMessage, Request
 from actors.platforms.documented import ASSUMED, OBSERVED, DocumentedReply, SuccessMarker
-from actors.platforms.limits import KINDS, MEBIBYTE, Limits, Timeouts, media_of_at_most
+from actors.platforms.limits import KINDS, Limits, Timeouts
 from actors.platforms.outcomes import (
     Accepted,
     AccountCheck,
@@ -41,6 +41,26 @@ class Whacenter(PlatformContract):
     credential_fields = (CredentialField("device_id", "the device id, which is the whole credential"),)
     default_base_url = "https://api.whacenter.com/api"
     base_path = "/api"
+    success = SuccessMarker(("status",), (True,))
+    replies = (
+        DocumentedReply("taken", 200, {"status": True}, Accepted, None, OBSERVED),
+        DocumentedReply(
+            "wrong credential", 401, {"status": False, "message": "Invalid API Key"}, Rejected, Scope.CREDENTIAL
+        ),
+        DocumentedReply(
+            "phone not linked",
+            200,
+            {"status": False, "message": "device not connected or not found"},
+            Retryable,
+            Scope.DEVICE,
+        ),
+        DocumentedReply("refused", 200, {"status": False, "msg": "failed"}, Rejected, Scope.MESSAGE, OBSERVED),
+        DocumentedReply("unlabelled", 200, {"message": "sent"}, Unknown, None, ASSUMED),
+    )
+    notes = (
+        "Replies carry no id, and how far a message came is told nowhere.",
+        "The number goes out exactly as given.",
+    )
     allowed_hosts = ("api.whacenter.com", "app.whacenter.com")
     timeouts = Timeouts(connect_seconds=10.0, reply_seconds=30.0)
 

@@ -157,7 +157,8 @@ class WhatsAppShard(SupervisedChild):
         for work in self._before_loop:
             work(devices)
         watch = asyncio.ensure_future(devices.run())
-        while not watch.done():
+        # A shard that leaves looks at no lane any more, but its sends under way must finish; then it ends itself.
+        while not watch.done() or _UNDER_WAY:
             self._loop_seen = time.monotonic()
             await asyncio.sleep(0.5)
         await watch

@@ -17,7 +17,7 @@ from benchmarks.support.nemesis import DATABASE_AWAY, Nemesis, Struck
 from benchmarks.support.observer import Observer, falls_during
 from benchmarks.support.plan import Strike
 from benchmarks.support.sender import Caller, Sending
-from benchmarks.support.trial import PLATFORM_DEVICES, Trial
+from benchmarks.support.trial import PLATFORM_DEVICES, UNASKABLE, Trial
 from config.errors import SalamanderError
 from config.home import Home
 
@@ -81,6 +81,7 @@ class Outcome:
             "given_up": len(verdict.given_up),
             "in_doubt": len(verdict.in_doubt),
             "in_doubt_delivered": verdict.in_doubt_delivered,
+            "in_doubt_unaskable": verdict.in_doubt_unaskable,
             "unanswered_attempts": verdict.unanswered,
             "settled_by_evidence": verdict.settled_by_evidence,
             "settled_never_left": verdict.settled_never_left,
@@ -224,7 +225,7 @@ class Campaign:
         return [row.name for row in self.trial.devices() if row.is_whatsapp and row.state != "online"]
 
     def _judge(self, sending: Sending, never_healed: list[str], attendant: Attendant, seconds: float) -> Outcome:
-        verdict = judge(sending.asked, self.trial.stories(), self.trial.arrivals())
+        verdict = judge(sending.asked, self.trial.stories(), self.trial.arrivals(), UNASKABLE)
         observer = self._observer
         healed = [each for each in observer.shard_healings if each.seconds is not None]
         away = [(each.began, each.ended) for each in self._nemesis.struck if each.strike.kind in DATABASE_AWAY]
@@ -240,6 +241,12 @@ class Campaign:
             f"{what}: message {message_id}\n{self.trial.story_of(message_id)}"
             for what, ids in wrong.items()
             for message_id in ids[:20]
+        ]
+        # A platform may have no way to be asked; of our own devices, whatever stays in doubt is worth a look.
+        platforms = {each.message_id for each in sending.asked if each.device in PLATFORM_DEVICES}
+        evidence += [
+            f"IN DOUBT: message {message_id}\n{self.trial.story_of(message_id)}"
+            for message_id in [each for each in verdict.in_doubt if each not in platforms][:20]
         ]
         evidence += [f"UNEXPECTED: {each}" for each in verdict.unexpected[:20]]
         evidence += [f"NOT ONLINE: {row}" for row in self.trial.devices() if row.name in never_healed]

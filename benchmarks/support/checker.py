@@ -7,7 +7,7 @@ really got. Every message says something no other says, so its text tells which 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
@@ -62,6 +62,9 @@ class Verdict:
     #: Nobody knows, and the fleet says so; among them those that did arrive.
     in_doubt: list[int] = field(default_factory=list)
     in_doubt_delivered: int = 0
+    #: Of these, the ones at a provider that cannot be asked: there no evidence can come.
+    in_doubt_unaskable: int = 0
+    in_doubt_unaskable_delivered: int = 0
     #: Given up with a reason; among them those that arrived all the same.
     given_up: list[int] = field(default_factory=list)
     given_up_delivered: list[int] = field(default_factory=list)
@@ -82,8 +85,11 @@ class Verdict:
 
     @property
     def recognised(self) -> float:
-        """Of the unanswered attempts that had been delivered, the share that evidence recognised (1.0: all)."""
-        delivered = self.settled_sent + self.in_doubt_delivered
+        """Of the unanswered attempts that had been delivered, the share that evidence recognised (1.0: all).
+
+        Those at a provider that cannot be asked are left out.
+        """
+        delivered = self.settled_sent + self.in_doubt_delivered - self.in_doubt_unaskable_delivered
         return 1.0 if delivered == 0 else self.settled_sent / delivered
 
     @property
@@ -100,13 +106,19 @@ class Verdict:
         )
 
 
-def judge(asked: Sequence[Asked], stories: Mapping[int, Sequence[Step]], arrivals: Sequence[Arrival]) -> Verdict:
+def judge(
+    asked: Sequence[Asked],
+    stories: Mapping[int, Sequence[Step]],
+    arrivals: Sequence[Arrival],
+    unaskable: Collection[str] = (),
+) -> Verdict:
     """Compare what was asked with the fleet's own stories and with what arrived (in order, for each recipient).
 
     Args:
         asked: every message handed to the fleet, repetitions of one key left out.
         stories: each message's states from acceptance to now.
         arrivals: what arrived where, in the order in which each recipient got it.
+        unaskable: devices whose provider cannot be asked what became of a message.
     """
     verdict = Verdict()
     by_text = {each.text: each for each in asked}
@@ -122,6 +134,9 @@ def judge(asked: Sequence[Asked], stories: Mapping[int, Sequence[Step]], arrival
             verdict.recovered += counted[message.text] > 0
             continue
         _judge_one(verdict, message.message_id, stories.get(message.message_id, ()), counted[message.text])
+        if message.device in unaskable and verdict.in_doubt[-1:] == [message.message_id]:
+            verdict.in_doubt_unaskable += 1
+            verdict.in_doubt_unaskable_delivered += counted[message.text] > 0
     verdict.out_of_order = _out_of_order(by_text, stories, arrivals)
     return verdict
 

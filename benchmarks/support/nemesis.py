@@ -28,11 +28,14 @@ from storage.embedded import embedded_url
 _SIMULATOR_SECONDS = 60.0
 #: How long a process to strike may take to come back from an earlier strike.
 _PROCESS_SECONDS = 60.0
-#: Strikes on one shard or helper alone, beside which another shard's healing can be measured.
-LOCAL = frozenset({
-    "shard-kill", "shard-stop", "shard-crash", "router-kill", "router-stop", "platform-kill", "platform-slow",
-    "platform-reset-before", "platform-reset-after", "platform-garbage", "platform-502",
+#: Strikes on what no device needs in order to be online.
+BESIDE = frozenset({
+    "router-kill", "router-stop", "platform-kill", "platform-slow", "platform-reset-before", "platform-reset-after",
+    "platform-garbage", "platform-502",
 })  # fmt: skip
+#: Strikes on one shard, and on one device: they disturb the healing of no other.
+ON_SHARD = frozenset({"shard-kill", "shard-stop", "shard-crash"})
+ON_DEVICE = frozenset({"half-open", "lost-ack", "slow", "reset", "replaced", "logged-out"})
 #: Strikes that take PostgreSQL away for a time and kill nobody: no process may be restarted meanwhile.
 DATABASE_AWAY = frozenset({"postgres-kill", "postgres-refuse", "postgres-freeze"})
 #: What the stand-ins call the platform faults.
@@ -195,11 +198,11 @@ class Nemesis:
     def _freeze_postgres(self, strike: Strike) -> None:
         """Let PostgreSQL neither answer nor refuse for some seconds."""
         processes = self._trial.postgres()
-        struck = self._note(strike, "postgres", 10.0)
+        struck = self._note(strike, "postgres", self.longest_outage)
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGSTOP)
-        time.sleep(2.0 + 6.0 * strike.length)
+        time.sleep(self.longest_outage * (0.5 + 0.5 * strike.length))
         for process in reversed(processes):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGCONT)

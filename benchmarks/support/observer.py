@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks.support.nemesis import LOCAL, Struck
+from benchmarks.support.nemesis import BESIDE, ON_DEVICE, ON_SHARD, Struck
 from benchmarks.support.trial import Trial
 from config.errors import SalamanderError
 from storage.devices import Device
@@ -40,7 +40,7 @@ class Observer(threading.Thread):
         self._host_of: dict[str, str] = {}
         self._online: set[str] = set()
         self._pending: dict[str, Healing] = {}
-        self._disturbed_until = 0.0
+        self._disturbed_until: dict[str, float] = {}
         #: After the kill of a shard, and after a half-open socket.
         self.shard_healings: list[Healing] = []
         self.half_open_healings: list[Healing] = []
@@ -55,10 +55,7 @@ class Observer(threading.Thread):
         kind = struck.strike.kind
         with self._lock:
             self._read_log()
-            if kind not in LOCAL:
-                self._disturbed_until = max(self._disturbed_until, struck.ended)
-                for healing in self._pending.values():
-                    healing.undisturbed = False
+            self._disturb(struck)
             if kind == "half-open":
                 self._expect(struck.target, struck, self.half_open_healings)
             if kind == "shard-kill":
@@ -67,8 +64,21 @@ class Observer(threading.Thread):
                     if shard == struck.target and (device in self._online or device in self._pending):
                         self._expect(device, struck, self.shard_healings)
 
+    def _disturb(self, struck: Struck) -> None:
+        """Mark the healings that this strike gets in the way of."""
+        kind = struck.strike.kind
+        if kind in BESIDE:
+            return
+        everybody = kind not in ON_SHARD | ON_DEVICE
+        for device in {*self._host_of, *self._pending}:
+            if everybody or struck.target in {device, self._host_of.get(device)}:
+                self._disturbed_until[device] = max(self._disturbed_until.get(device, 0.0), struck.ended)
+                if device in self._pending:
+                    self._pending[device].undisturbed = False
+
     def _expect(self, device: str, struck: Struck, healings: list[Healing]) -> None:
-        self._pending[device] = Healing(device, struck.began, undisturbed=struck.began > self._disturbed_until)
+        calm = device in self._online and struck.began >= self._disturbed_until.get(device, 0.0)
+        self._pending[device] = Healing(device, struck.began, undisturbed=calm)
         healings.append(self._pending[device])
 
     def run(self) -> None:

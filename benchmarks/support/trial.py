@@ -29,6 +29,8 @@ from storage.devices import Device
 PROJECT = Path(__file__).resolve().parents[2]
 #: Platform devices by name, with the platform each sends through.
 PLATFORM_DEVICES = {"wablas-1": "wablas", "whacenter-1": "whacenter"}
+#: Those whose provider documents no way to ask what became of a message.
+UNASKABLE = frozenset({"whacenter-1"})
 #: How long a command may take, and how often something awaited is looked at, in seconds.
 _COMMAND_SECONDS = 150.0
 _LOOK_SECONDS = 0.1

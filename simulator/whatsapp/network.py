@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -38,7 +38,8 @@ class Network:
         self.authority = authority
         self.store = Store(directory / "whatsapp.db")
         self.media = MediaStore(directory / "media")
-        self.media_token = secrets.token_urlsafe(24)
+        # Clients keep the token for an hour; a restarted simulator is the same server to them.
+        self.media_token = hashlib.sha256(b"media" + authority.noise_static.private).hexdigest()
         self.statistics = Statistics(self.store.counters())
         self.faults = FaultBoard()
         self.phones = Phones(self.store, self.media, self.statistics, self.deliver)

@@ -100,6 +100,13 @@ def test_evidence_is_counted_by_attempt() -> None:
     assert verdict.recognised == 0.5
 
 
+def test_where_nobody_can_be_asked_no_evidence_is_expected() -> None:
+    first, second = asked(1, "silent"), asked(2)
+    doubt = story(Step("in_doubt", "no_answer"))
+    verdict = judge([first, second], {1: doubt, 2: doubt}, arrived(first), {"silent"})
+    assert (verdict.in_doubt, verdict.in_doubt_unaskable, verdict.recognised) == ([1, 2], 1, 1.0)
+
+
 def test_an_operators_word_is_no_evidence() -> None:
     settled = story(Step("in_doubt", "no_answer"), Step("sent", "resolved"))
     verdict = judge([asked(1)], {1: settled}, arrived(asked(1)))

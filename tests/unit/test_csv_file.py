@@ -55,9 +55,7 @@ def test_a_text_keeps_its_spaces_lines_and_quotes(tmp_path: Path) -> None:
 
 
 def test_media_and_keys_are_read(tmp_path: Path) -> None:
-    [line] = read(
-        tmp_path, "device,to,text,media,key\nshop,+60123456789,look,https://example.com/a.png,order-1\n"
-    )
+    [line] = read(tmp_path, "device,to,text,media,key\nshop,+60123456789,look,https://example.com/a.png,order-1\n")
     assert line.message is not None
     assert line.message.media is not None
     assert (line.message.media.url, line.message.idempotency_key) == ("https://example.com/a.png", "order-1")
@@ -134,10 +132,11 @@ def test_the_same_file_gives_the_same_keys_and_another_one_others(tmp_path: Path
     assert not set(keys(content + "shop,+60123456789,more\n")) & set(first)
 
 
-@given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: ("device,to,text\n" + text).encode("utf-8", "ignore")))
-def test_whatever_is_in_a_file_it_is_read_or_refused(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes
-) -> None:
+@given(
+    st.binary(max_size=300)
+    | st.text(max_size=300).map(lambda text: ("device,to,text\n" + text).encode("utf-8", "ignore"))
+)
+def test_whatever_is_in_a_file_it_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp()
     try:
         lines = read(path, content)

@@ -22,7 +22,9 @@ from actors.whatsapp.evidence import Finding, SecretJournal, Verdict, weigh
         ("3EB0A", "3EB0B", Finding(Verdict.UNKNOWN, "3EB0A")),
     ],
 )
-def test_only_an_attempt_without_any_trace_never_left(stored: str | None, journal: str | None, finding: Finding) -> None:
+def test_only_an_attempt_without_any_trace_never_left(
+    stored: str | None, journal: str | None, finding: Finding
+) -> None:
     assert weigh(stored, journal) == finding
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
-
 import pytest
 
 from actors import router
@@ -15,20 +12,19 @@ class Clock:
     """A clock that the test moves."""
 
     def __init__(self) -> None:
-        self.moment = datetime(2026, 1, 1, tzinfo=UTC)
+        self.moment = 1000.0
 
-    def now(self, zone: Any) -> datetime:
-        assert zone is UTC
+    def monotonic(self) -> float:
         return self.moment
 
     def advance(self, seconds: float) -> None:
-        self.moment += timedelta(seconds=seconds)
+        self.moment += seconds
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(router, "datetime", clock)
+    monkeypatch.setattr(router, "time", clock)
     return clock
 
 

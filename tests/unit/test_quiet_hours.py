@@ -41,11 +41,11 @@ def test_the_time_zone_decides_not_the_machine() -> None:
     assert NIGHT.end_of_quiet(afternoon_in_london) == jakarta("2026-03-02T07:00")
 
 
-@given(some.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 31)))
+@given(some.integers(0, 366 * 24 * 60))
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Jakarta"])
 @pytest.mark.parametrize("span", ["22:00-07:00", "01:30-02:30", "23:00-02:15", "00:00-06:00"])
-def test_quiet_hours_end_later_and_within_a_day_whatever_clocks_do(span: str, zone: str, moment: datetime) -> None:
-    now = moment.replace(tzinfo=UTC)
+def test_quiet_hours_end_later_and_within_a_day_whatever_clocks_do(span: str, zone: str, minutes: int) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minutes)
     hours = QuietHours.parse(span, zone)
     end = hours.end_of_quiet(now)
     if end is not None:
@@ -55,7 +55,7 @@ def test_quiet_hours_end_later_and_within_a_day_whatever_clocks_do(span: str, zo
 
 @pytest.mark.parametrize("span", ["22-07", "22:00", "24:00-07:00", "22:60-07:00", "22:00–07:00", "07:00-07:00", " "])
 def test_what_is_no_span_is_refused(span: str) -> None:
-    with pytest.raises(ValueError, match="write it|begins when"):
+    with pytest.raises(ValueError, match=r"write it|begins when"):
         QuietHours.parse(span, "UTC")
 
 

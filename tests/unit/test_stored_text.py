@@ -21,10 +21,14 @@ def test_what_is_storable_stays_and_the_rest_becomes_so(text: str) -> None:
     assert made.encode("utf-8").decode("utf-8") == made
     assert len(made) == len(text)
     assert storable(made) == made
-    assert is_storable(text) == (made == text) == ("\x00" not in text and not any("\ud800" <= c <= "\udfff" for c in text))
+    assert (
+        is_storable(text) == (made == text) == ("\x00" not in text and not any("\ud800" <= c <= "\udfff" for c in text))
+    )
 
 
-@given(st.recursive(st.none() | st.integers() | any_text, lambda each: st.lists(each) | st.dictionaries(any_text, each)))
+@given(
+    st.recursive(st.none() | st.integers() | any_text, lambda each: st.lists(each) | st.dictionaries(any_text, each))
+)
 def test_every_text_inside_a_value_becomes_storable(value: object) -> None:
     assert "\\x00" not in repr(storable_value(value)).replace("\\\\", "")
     assert storable_value(storable_value(value)) == storable_value(value)
@@ -41,7 +45,9 @@ def test_a_name_without_statement_or_with_two_is_an_error(text: str) -> None:
         parse_queries(text)
 
 
-@pytest.mark.parametrize("group", sorted(entry.name.removesuffix(".sql") for entry in (files("storage") / "queries").iterdir()))
+@pytest.mark.parametrize(
+    "group", sorted(entry.name.removesuffix(".sql") for entry in (files("storage") / "queries").iterdir())
+)
 def test_every_query_file_can_be_read_and_explains_each_statement(group: str) -> None:
     assert queries(group)
     text = (files("storage") / "queries" / f"{group}.sql").read_text(encoding="utf-8")

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=400)
-OFF = Rules.of(Settings())
+
+
+def made(**values: Any) -> Settings:
+    return Settings(**values)
+
+
+OFF = Rules.of(made())
 NIGHT = QuietHours.parse("22:00-07:00", "UTC")
 
 
@@ -32,7 +38,9 @@ def ago(**span: float) -> datetime:
     return NOW - timedelta(**span)
 
 
-def asked(rules: Rules, sends: Sends | None = None, *, priority: int = 0, young_since: datetime = LONG_AGO) -> Wait | None:
+def asked(
+    rules: Rules, sends: Sends | None = None, *, priority: int = 0, young_since: datetime = LONG_AGO
+) -> Wait | None:
     return decide(NOW, priority, young_since, sends or Sends(), rules)
 
 
@@ -167,12 +175,12 @@ def test_sends_are_counted_as_far_back_as_the_rules_need(rules: Rules, least: fl
 
 @pytest.mark.parametrize("text", ["STOP", "stop", " Stop \n", "berhenti", "Unsubscribe"])
 def test_a_word_that_is_the_whole_text_opts_out(text: str) -> None:
-    assert opts_out(text, Settings().opt_out_words)
+    assert opts_out(text, made().opt_out_words)
 
 
 @pytest.mark.parametrize("text", ["", "please stop", "STOP!", "stop stop", "nonstop", "S T O P"])
 def test_any_other_text_does_not(text: str) -> None:
-    assert not opts_out(text, Settings().opt_out_words)
+    assert not opts_out(text, made().opt_out_words)
 
 
 def test_without_words_nobody_opts_out_by_word() -> None:
@@ -210,10 +218,15 @@ def test_a_list_in_the_environment_that_is_no_json_is_named(tmp_path: Path, monk
 
 def test_status_tells_what_is_on() -> None:
     nothing = {"opted_out": 0, "devices_with_limits": 0}
-    off = dict(care_lines(care_report(Settings(), nothing)))
+    off = dict(care_lines(care_report(made(), nothing)))
     assert (off["pacing"], off["warm-up"], off["quiet hours"]) == ("off", "off", "off")
-    some_on: dict[str, Any] = {"send_gap_seconds": 5, "sends_per_day": 200, "warm_up_days": 7}
-    settings = Settings(**some_on, quiet_hours="22:00-07:00", quiet_hours_time_zone="Asia/Jakarta")
+    settings = made(
+        send_gap_seconds=5,
+        sends_per_day=200,
+        warm_up_days=7,
+        quiet_hours="22:00-07:00",
+        quiet_hours_time_zone="Asia/Jakarta",
+    )
     on = dict(care_lines(care_report(settings, {"opted_out": 3, "devices_with_limits": 2})))
     assert on["pacing"] == "5 s between sends, 200 a day; 2 devices have limits of their own"
     assert on["warm-up"].startswith("7 days")

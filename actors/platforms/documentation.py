@@ -1,0 +1,151 @@
+"""The page about all platforms, made from their contracts so that it cannot disagree with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from actors.platforms.contract import PlatformContract
+from actors.platforms.limits import KINDS, MEBIBYTE, TEMPLATE
+from actors.platforms.outcomes import Accepted, Rejected, Retryable, Scope, Unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from actors.platforms.documented import DocumentedReply
+
+_HEAD = """\
+# Platforms
+
+<!-- Made by `python -m actors.platforms` from the contracts in `actors/platforms/`. Change those, not this file. -->
+
+A device sends through its platform: `run.py device add NAME --platform PLATFORM`. Credentials come by prompt, from
+the environment (`SALAMANDER_CREDENTIAL_` and the credential's name in capitals) or from a file, never as arguments.
+`run.py device test NAME` asks the provider how the account is, without sending anything.
+
+## What an outcome means
+
+| outcome | what is certain | what happens next |
+| --- | --- | --- |
+| accepted | The provider said, in its documented words, that it took the message. It is not delivered yet. | `sent`; later stages come by webhook |
+| rejected | The message was not taken, and sending it again unchanged will not help. | `failed`, with the reason |
+| retryable | The message was certainly not taken. | sent again after a wait, or over another route |
+| unknown | Nobody can tell: the reply was lost, or held no verdict. | `in_doubt`: never sent again by itself; a look-up, a webhook or a person settles it |
+
+A success without the marker below is never a success. What the outcome is about says who else is concerned: the
+*message* (and its recipient) alone, the *credential*, the *config* of the device, the *device* (the phone behind the
+account), the *account* at the provider, or the *service* itself.
+
+Where a provider's reply holds no verdict, the HTTP status decides: 3xx is rejected (config), 401 and 403 are rejected
+(credential), 400, 404, 413, 415 and 422 are rejected (message), 429 is retryable after `Retry-After`, and everything
+else, every 5xx above all, is unknown. Of failures to connect only three prove that nothing was sent: no address, no
+connection, no connection in time.
+
+Sources of a fact: *documented* by the platform's owner, *observed* in third parties' code, *assumed* by us.
+"""
+
+_NAMES = {Accepted: "accepted", Rejected: "rejected", Retryable: "retryable", Unknown: "unknown"}
+
+
+def page(contracts: Mapping[str, PlatformContract]) -> str:
+    """Return the page in Markdown."""
+    lines = [_HEAD, "## Overview", "", *_overview(contracts)]
+    for contract in contracts.values():
+        lines += ["", *_section(contract)]
+    return "\n".join(lines) + "\n"
+
+
+def _overview(contracts: Mapping[str, PlatformContract]) -> Iterator[str]:
+    yield "| platform | carries | groups | looked up after a lost reply | status asked by id | webhooks | signed |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for contract in contracts.values():
+        kinds = [kind for kind in (*KINDS, TEMPLATE) if kind in contract.limits.kinds]
+        cells = [
+            f"[{contract.title}](#{_anchor(contract.title)}) (`{contract.name}`)",
+            "all kinds" if kinds == list(KINDS) else ", ".join(kinds).replace(", ".join(KINDS), "all kinds"),
+            _yes(contract.limits.groups),
+            "by webhook" if contract.reports_reference else _yes(_has(contract, "build_lookup")),
+            _yes(_has(contract, "build_status")),
+            _yes(_has(contract, "parse_webhook")),
+            _yes(bool(contract.webhook_signature)),
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _section(contract: PlatformContract) -> Iterator[str]:
+    yield f"## {contract.title}"
+    yield ""
+    yield f"`--platform {contract.name}`, documented at <{contract.documentation}>"
+    yield ""
+    base = f"`{contract.default_base_url}`" if contract.default_base_url else "the account's own (`--base-url`)"
+    hosts = "any host" if "*" in contract.allowed_hosts else ", ".join(f"`{host}`" for host in contract.allowed_hosts)
+    yield f"- Base URL: {base}; allowed: {hosts}"
+    for known in contract.credential_fields:
+        needed = "" if known.required else ", optional"
+        example = f", such as `{known.example}`" if known.example and not known.is_file else ""
+        yield f"- Credential `{known.name}`: {known.title}{example}{', the path of a file' * known.is_file}{needed}"
+    yield f"- Limits: {_limits(contract)}"
+    yield f"- Pace: {_pace(contract)}"
+    times = contract.timeouts
+    yield f"- Time: {times.connect_seconds:g} s to connect, {times.reply_seconds:g} s to answer"
+    yield f"- A success: {contract.success}"
+    if contract.webhook_signature:
+        yield f"- Webhooks are signed: {contract.webhook_signature}"
+    yield from (f"- {note}" for note in contract.notes)
+    yield ""
+    yield "| reply | HTTP | outcome | about | source |"
+    yield "| --- | --- | --- | --- | --- |"
+    yield from (_reply(reply) for reply in contract.replies)
+
+
+def _reply(reply: DocumentedReply) -> str:
+    about = reply.scope.value if isinstance(reply.scope, Scope) else ""
+    return f"| {reply.meaning} | {reply.status} | {_NAMES[reply.outcome]} | {about} | {reply.source} |"  # type: ignore[index]  # a union of classes names its members
+
+
+def _limits(contract: PlatformContract) -> str:
+    limits = contract.limits
+    parts = []
+    if limits.text_characters is not None:
+        parts.append(f"text of {limits.text_characters} characters")
+    if limits.caption_characters is not None:
+        parts.append(f"caption of {limits.caption_characters} characters")
+    captioned = [kind for kind in KINDS if kind in limits.captioned_kinds]
+    parts.append(f"captions on {', '.join(captioned)}")
+    sizes: dict[int, list[str]] = {}
+    for kind, size in limits.media_bytes.items():
+        sizes.setdefault(size, []).append(kind)
+    parts += [f"{', '.join(kinds)} of {size // MEBIBYTE} MiB" for size, kinds in sizes.items()]
+    parts += [f"{kind} as {', '.join(sorted(suffixes))}" for kind, suffixes in limits.media_suffixes.items()]
+    return "; ".join(parts)
+
+
+def _pace(contract: PlatformContract) -> str:
+    limits = contract.limits
+    parts = []
+    if limits.messages_per_second is not None:
+        parts.append(f"{limits.messages_per_second:g} messages a second and account")
+    if limits.seconds_per_recipient is not None:
+        burst = f" (bursts of {limits.recipient_burst})" if limits.recipient_burst > 1 else ""
+        parts.append(f"one each {limits.seconds_per_recipient:g} s to the same recipient{burst}")
+    if not parts:
+        parts.append("no limit is documented")
+    retry = limits.retry
+    parts.append(f"at most {limits.max_in_flight} requests of one account at once")
+    parts.append(
+        f"tried again after {retry.first_seconds:g} s, each time {retry.growth:g} times longer, "
+        f"at most {retry.longest_seconds:g} s"
+    )
+    return "; ".join(parts)
+
+
+def _has(contract: PlatformContract, method: str) -> bool:
+    return getattr(type(contract), method) is not getattr(PlatformContract, method)
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _anchor(title: str) -> str:
+    kept = "".join(character for character in title.lower() if character.isalnum() or character in " -")
+    return kept.replace(" ", "-")
