@@ -35,13 +35,14 @@ from actors.messages import (
     ResolveMessage,
     SendBatch,
     SendMessage,
+    SetFallbacks,
     SetLimits,
 )
 from actors.router_connection import RouterConnection
 from config.errors import NoAnswer, Refused, SalamanderError, StorageUnavailable
 from config.home import Home, default_home
 from config.settings import load_settings
-from storage import breakers, care, devices, outbox, restarts
+from storage import breakers, care, devices, fallbacks, outbox, restarts
 from storage.care import Limits, OptedOut
 from storage.credentials import CredentialSeal
 from storage.database import Row, SingleConnection, database_url
@@ -203,6 +204,19 @@ class Fleet:
             )
         )
 
+    def set_fallbacks(self, name: str, others: Sequence[str]) -> None:
+        """Let these devices stand in for one, in this order; none: nobody does.
+
+        Raises:
+            NotFound, Refused: a name is unknown, or stands in for itself.
+        """
+        self._done(SetFallbacks(name, tuple(others)))
+
+    def fallbacks(self, device: Device) -> list[str]:
+        """Return the names of the devices that stand in for one."""
+        with self._database.transaction() as connection:
+            return fallbacks.of_device(connection, device.id)
+
     def tell_device(self, name: str, command: str, *, number: str | None = None) -> str:
         """Tell a device to pair, refresh, pause, resume or remove; return the request's id.
 
@@ -289,7 +303,8 @@ class Fleet:
     # --- asking ------------------------------------------------------------------------------------------
 
     def _done(
-        self, message: AddDevice | DeviceCommand | CancelMessage | ResolveMessage | OptOut | OptIn | SetLimits
+        self,
+        message: AddDevice | DeviceCommand | CancelMessage | ResolveMessage | OptOut | OptIn | SetFallbacks | SetLimits,
     ) -> str:
         answer = self._ask(message)
         if isinstance(answer, Done):

@@ -123,6 +123,15 @@ class SetLimits:
     request: str = field(default_factory=new_request)
 
 
+@dataclass(frozen=True)
+class SetFallbacks:
+    """Let these devices stand in for ``device``, in this order, when its route definitely takes no message."""
+
+    device: str
+    fallbacks: tuple[str, ...]
+    request: str = field(default_factory=new_request)
+
+
 # --- answers of the router -------------------------------------------------------------------------------
 
 

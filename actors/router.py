@@ -32,6 +32,7 @@ from actors.messages import (
     Routes,
     SendBatch,
     SendMessage,
+    SetFallbacks,
     SetLimits,
     StopChild,
     TellDevice,
@@ -46,7 +47,7 @@ from actors.validation import Checked, Problem, check_device_name, check_message
 from config.daemon import loopback_endpoint
 from config.errors import Refused, SalamanderError
 from config.logging import logger
-from storage import care, devices, outbox
+from storage import care, devices, fallbacks, outbox
 from storage.credentials import CredentialSeal
 from storage.database import Connection, SingleConnection, database_url
 from storage.devices import Device
@@ -258,6 +259,20 @@ class Router(SupervisedChild):
         self._answer(message.request, sender, set_limits)
 
     # --- devices -----------------------------------------------------------------------------------------
+
+    def on_set_fallbacks(self, message: SetFallbacks, sender: Any) -> None:
+        """Let other devices stand in for one."""
+
+        def set_fallbacks() -> str:
+            with self._database.transaction() as connection:
+                device = devices.by_name(connection, message.device)
+                chosen = [devices.by_name(connection, name).id for name in message.fallbacks]
+                if device.id in chosen or len(set(chosen)) < len(chosen):
+                    raise Refused("A device cannot stand in for itself, or twice.", code="bad_fallback")
+                fallbacks.replace(connection, device.id, chosen)
+            return ""
+
+        self._answer(message.request, sender, set_fallbacks)
 
     def on_add_device(self, message: AddDevice, sender: Any) -> None:
         """Add a device."""

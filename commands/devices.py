@@ -184,6 +184,18 @@ def _public(device: Device, backlog: dict[int, Any]) -> dict[str, Any]:
     return values
 
 
+@app.command("fallback")
+@reported
+def fallback(
+    name: Name,
+    others: Annotated[list[str] | None, typer.Argument(help="Who stands in, in this order; none: nobody does.")] = None,
+) -> None:
+    """Name devices that take over messages which this device's route definitely does not take."""
+    with _fleet() as fleet:
+        fleet.set_fallbacks(name, others or [])
+    out.print(f"{name}: {', '.join(others) if others else 'nobody'} stands in.", markup=False)
+
+
 @app.command("pair")
 @reported
 def pair(

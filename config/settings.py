@@ -99,6 +99,10 @@ class Settings(BaseSettings):
     #: After how long in doubt a message is sent again; 0: never by itself. It may then arrive twice.
     in_doubt_patience_seconds: float = Field(0.0, ge=0)
 
+    #: How long a device must be logged out, banned or otherwise down before its messages go by a fallback device.
+    failover_patience_seconds: float = Field(300.0, ge=0)
+    #: After how many attempts that certainly did not send a message goes by a fallback device.
+    failover_attempts: int = Field(5, ge=1)
     #: Log lines below this level are not written.
     log_level: str = Field("info", pattern=r"^(debug|info|warning|error)$")
 

@@ -41,6 +41,7 @@ from storage.leases import holder_name
 from storage.restarts import Restart, RestartJournal
 from supervisors.attention import Alerts, Quarantine
 from supervisors.budget import share_of
+from supervisors.failover import reroute
 from supervisors.placement import place
 from supervisors.policy import Backoff, Trouble
 from supervisors.processes import own_process_started, process_is_alive
@@ -49,6 +50,8 @@ from supervisors.processes import own_process_started, process_is_alive
 _TICK_SECONDS = 0.25
 #: How often the device table is read again, in case a hint was lost, in seconds.
 _READ_DEVICES_SECONDS = 10.0
+#: How often stranded messages are looked for, in seconds.
+_REROUTE_SECONDS = 2.0
 #: A holder of leases that cannot renew them disconnects its devices this long before they run out, in seconds.
 _STEP_BACK_SECONDS = 15.0
 #: The name under which clients find the router.
@@ -102,6 +105,7 @@ class FleetSupervisor(SupervisedChild):
         #: A private server knows no other host; only a shared one needs a holder who steps back in time.
         self._shared = self.settings.database_url is not None
         self._leased_at = time.monotonic()
+        self._rerouted_at = 0.0
 
     # --- life --------------------------------------------------------------------------------------------
 
@@ -186,6 +190,18 @@ class FleetSupervisor(SupervisedChild):
             self.send(router.address, self._routes())
             self._routes_changed = False
         self._journal.flush()
+        if now - self._rerouted_at > _REROUTE_SECONDS:
+            self._rerouted_at = now
+            self._reroute()
+
+    def _reroute(self) -> None:
+        """Let messages whose route is down go by another."""
+        with suppress(StorageUnavailable), self._database.transaction() as connection:
+            reroute(
+                connection,
+                patience=self.settings.failover_patience_seconds,
+                attempts=self.settings.failover_attempts,
+            )
 
     def _look_after(self, child: Child, now: float) -> None:
         if child.address is None:

@@ -217,7 +217,7 @@ class Watchdog:
         while not self._stop_asked:
             try:
                 self._start_system()
-            except Exception as error:  # noqa: BLE001 - whatever Thespian raises, the answer is to try again
+            except Exception as error:
                 if fell_at is None and isinstance(error, SalamanderError) and error.code in _FOR_THE_OPERATOR:
                     raise
                 logger().error("The actor system did not start", reason=f"{type(error).__name__}: {error}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING
 
+from actors.platforms import gateway_description
 from actors.platforms.contract import PlatformContract
 from actors.platforms.limits import KINDS, MEBIBYTE, TEMPLATE
 from actors.platforms.outcomes import Accepted, Rejected, Retryable, Scope, Unknown
@@ -24,12 +26,7 @@ the environment (`SALAMANDER_CREDENTIAL_` and the credential's name in capitals)
 
 ## What an outcome means
 
-| outcome | what is certain | what happens next |
-| --- | --- | --- |
-| accepted | The provider said, in its documented words, that it took the message. It is not delivered yet. | `sent`; later stages come by webhook |
-| rejected | The message was not taken, and sending it again unchanged will not help. | `failed`, with the reason |
-| retryable | The message was certainly not taken. | sent again after a wait, or over another route |
-| unknown | Nobody can tell: the reply was lost, or held no verdict. | `in_doubt`: never sent again by itself; a look-up, a webhook or a person settles it |
+{outcomes}
 
 A success without the marker below is never a success. What the outcome is about says who else is concerned: the
 *message* (and its recipient) alone, the *credential*, the *config* of the device, the *device* (the phone behind the
@@ -43,14 +40,35 @@ connection, no connection in time.
 Sources of a fact: *documented* by the platform's owner, *observed* in third parties' code, *assumed* by us.
 """
 
+_OUTCOMES = (
+    (
+        "accepted",
+        "The provider said, in its documented words, that it took the message. It is not delivered yet.",
+        "`sent`; later stages come by webhook",
+    ),
+    (
+        "rejected",
+        "The message was not taken, and sending it again unchanged will not help.",
+        "`failed`, with the reason",
+    ),
+    ("retryable", "The message was certainly not taken.", "sent again after a wait, or over another route"),
+    (
+        "unknown",
+        "Nobody can tell: the reply was lost, or held no verdict.",
+        "`in_doubt`: never sent again by itself; a look-up, a webhook or a person settles it",
+    ),
+)
 _NAMES = {Accepted: "accepted", Rejected: "rejected", Retryable: "retryable", Unknown: "unknown"}
 
 
 def page(contracts: Mapping[str, PlatformContract]) -> str:
     """Return the page in Markdown."""
-    lines = [_HEAD, "## Overview", "", *_overview(contracts)]
+    outcomes = [f"| {' | '.join(row)} |" for row in _OUTCOMES]
+    table = "\n".join(["| outcome | what is certain | what happens next |", "| --- | --- | --- |", *outcomes])
+    lines = [_HEAD.replace("{outcomes}", table), "## Overview", "", *_overview(contracts)]
     for contract in contracts.values():
         lines += ["", *_section(contract)]
+    lines += ["", "## Describing a gateway", "", inspect.cleandoc(gateway_description.__doc__ or "")]
     return "\n".join(lines) + "\n"
 
 
@@ -99,7 +117,7 @@ def _section(contract: PlatformContract) -> Iterator[str]:
 
 def _reply(reply: DocumentedReply) -> str:
     about = reply.scope.value if isinstance(reply.scope, Scope) else ""
-    return f"| {reply.meaning} | {reply.status} | {_NAMES[reply.outcome]} | {about} | {reply.source} |"  # type: ignore[index]  # a union of classes names its members
+    return f"| {reply.meaning} | {reply.status} | {_NAMES[reply.outcome]} | {about} | {reply.source} |"
 
 
 def _limits(contract: PlatformContract) -> str:

@@ -13,8 +13,9 @@ import psycopg
 
 from benchmarks.support.consumption import Consumption, consumption_of, cpu_seconds_of
 from benchmarks.support.trial import Trial
+from config.errors import StorageUnavailable
 from config.settings import load_settings
-from storage.database import Connection, connect, database_url
+from storage.database import Connection, Row, connect, database_url
 
 #: How the kernel names the product's processes (see ``name_process``), and the group each is shown under.
 _GROUPS = {
@@ -72,17 +73,13 @@ class DaemonWatch:
 
     def moment(self, pids: dict[str, list[int]]) -> Moment:
         """Return the counters whose differences are shares and rates."""
-        cpu = {
-            # The head of PostgreSQL has collected the time of the children that ended.
-            group: cpu_seconds_of(each, with_ended_children=group == "postgres")
-            for group, each in pids.items()
-            if group != "postgres"
-        }
+        cpu = {group: cpu_seconds_of(each) for group, each in pids.items() if group != "postgres"}
         cpu["postgres"] = self._postgres_seconds()
         row = self._look("select sum(xact_commit)::bigint as commits from pg_stat_database")
         return Moment(cpu, int(row["commits"]) if row else 0)
 
     def _postgres_seconds(self) -> float:
+        """Return PostgreSQL's CPU time; its head has collected that of the children that ended."""
         processes = [process.pid for process in self._trial.postgres()]
         head = cpu_seconds_of(processes[:1], with_ended_children=True)
         return head + cpu_seconds_of(processes[1:])
@@ -112,13 +109,11 @@ class DaemonWatch:
         )
         return int(row["online"]) if row else 0
 
-    def _look(self, statement: str, values: Sequence[object] = ()) -> dict[str, object] | None:
+    def _look(self, statement: str, values: Sequence[object] = ()) -> Row | None:
         try:
             if self._connection is None or self._connection.closed:
                 self._connection = connect(self._url)
             return self._connection.execute(statement.encode(), values).fetchone()
-        except Exception as error:
-            if not isinstance(error, psycopg.Error | OSError) and type(error).__name__ != "StorageUnavailable":
-                raise
+        except (psycopg.Error, StorageUnavailable, OSError):
             self.close()
             return None

@@ -10,8 +10,8 @@ from config.errors import NotFound
 FAULTS = {
     "failure-body": "refuses the message with the platform's documented failure; nothing is recorded",
     "bad-credential": "answers as if the credential were wrong, with its HTTP status; nothing is recorded",
-    "disconnected": "answers that the device's phone is not linked; nothing is recorded",
-    "throttle": "answers 429 with Retry-After: 2; nothing is recorded",
+    "disconnected": "answers that the phone is not linked; platforms that queue meanwhile or have none still take it",
+    "throttle": "answers that it came too soon, with the platform's HTTP status; nothing is recorded",
     "slow-after-recording": "records the message, then holds the answer for two minutes",
     "reset-before-recording": "reads the request, then resets the connection; nothing is recorded",
     "reset-after-recording": "records the message, then resets the connection instead of answering",
@@ -19,6 +19,8 @@ FAULTS = {
     "empty-200": "records the message, then answers 200 with nothing",
     "html-502": "records the message, then answers as a broken proxy in front would: 502 with HTML",
     "drip": "records the message, then answers one byte every half second",
+    "duplicate-callbacks": "takes the message and reports each of its stages twice",
+    "unordered-callbacks": "takes the message and reports its stages in reverse order",
     "clear": "ends the fault",
 }
 

@@ -9,11 +9,11 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from config.errors import NotFound, Refused
+from simulator.platforms.callbacks import Reporter
 from simulator.platforms.faults import FAULTS, FaultSwitch
 from simulator.platforms.http import LONGEST_HEAD, Answer, BadRequestError, read_request
 from simulator.platforms.records import Records
-from simulator.platforms.wablas import WablasStandIn
-from simulator.platforms.whacenter import WhacenterStandIn
+from simulator.platforms.registry import stand_ins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,14 +23,12 @@ if TYPE_CHECKING:
     from simulator.platforms.stand_in import StandIn, Taken
 
 _ADDRESS = "127.0.0.1"
-_STAND_INS: tuple[type[StandIn], ...] = (WablasStandIn, WhacenterStandIn)
 #: Longer than any client waits, in seconds.
 _HOLD_SECONDS = 120.0
 _DRIP_SECONDS = 0.5
-_RETRY_AFTER = "2"
 
 #: An account that each stand-in knows from the start, its credentials invented.
-DEFAULT_ACCOUNTS: dict[str, dict[str, str]] = {each.name: dict(each.default_account) for each in _STAND_INS}
+DEFAULT_ACCOUNTS: dict[str, dict[str, str]] = {each.name: dict(each.default_account) for each in stand_ins()}
 
 
 class PlatformStandIns:
@@ -42,8 +40,9 @@ class PlatformStandIns:
 
     def __init__(self, directory: Path) -> None:
         self._records = Records(directory)
-        self._stand_ins = {each.name: each(self._records) for each in _STAND_INS}
+        self._stand_ins = {each.name: each(self._records) for each in stand_ins()}
         self._faults = {name: FaultSwitch() for name in self._stand_ins}
+        self._reporters = {name: Reporter(stand_in) for name, stand_in in self._stand_ins.items()}
         self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.Task[None]] = set()
         for name, stand_in in self._stand_ins.items():
@@ -67,6 +66,8 @@ class PlatformStandIns:
         for task in tuple(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+        for reporter in self._reporters.values():
+            await reporter.stop()
         for server in self._servers:
             await server.wait_closed()
         self._servers.clear()
@@ -93,6 +94,16 @@ class PlatformStandIns:
         """
         self._known(name)
         self._faults[name].set(kind, seconds)
+
+    def set_callback(self, name: str, url: str) -> None:
+        """Let a stand-in report each message's stages to ``url`` ("": nowhere).
+
+        Raises:
+            NotFound: there is no such platform.
+            Refused: the address is not on loopback.
+        """
+        self._known(name)
+        self._reporters[name].report_to(url)
 
     def faults(self) -> dict[str, str]:
         """Return every kind of fault with its description."""
@@ -161,13 +172,15 @@ class PlatformStandIns:
 
     def _take(self, stand_in: StandIn, taken: Taken, fault: str) -> Answer | None:
         """Record a send unless the fault says otherwise; return the answer, or None for a reset."""
-        if fault in {"failure-body", "bad-credential", "disconnected"}:
-            return stand_in.refusal(fault)
+        refusal = stand_in.refusal(fault) if fault in {"failure-body", "bad-credential", "disconnected"} else None
+        if refusal is not None:
+            return refusal
         if fault == "throttle":
-            return Answer(429, b"Too Many Requests", "text/plain", {"Retry-After": _RETRY_AFTER})
+            return stand_in.throttle()
         if fault == "reset-before-recording":
             return None
         self._records.record(stand_in.name, taken.sends)
+        self._reporters[stand_in.name].report(taken, fault)
         match fault:
             case "reset-after-recording":
                 return None

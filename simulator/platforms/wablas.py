@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.platforms.http import Answer, form_fields, json_answer
 from simulator.platforms.records import Send
-from simulator.platforms.stand_in import StandIn, Taken, is_number, is_public_url
+from simulator.platforms.stand_in import Callback, StandIn, Taken, is_number, is_public_url, json_callback
 
 if TYPE_CHECKING:
     from simulator.platforms.http import HttpRequest
@@ -20,8 +20,8 @@ _KINDS = {
     "/api/send-audio": "audio",
 }
 #: Documented fields that every send takes; each kind adds its own.
-_OPTIONAL = {"isGroup", "ref_id", "retry", "priority", "random", "spintax", "source", "flag", "secret"}
-_LONGEST_TEXT = 1024
+OPTIONAL = {"isGroup", "ref_id", "retry", "priority", "random", "spintax", "source", "flag", "secret"}
+LONGEST_TEXT = 1024
 _QUOTA = 1000
 
 
@@ -41,17 +41,23 @@ class WablasStandIn(StandIn):
             return self._report(request)
         if request.path == "/api/device/info":
             return self._info(request, connected=connected)
-        return _failure(404, "page not found")
+        return failure(404, "page not found")
 
     def refusal(self, fault: str) -> Answer:
         """Return Wablas's failures: HTTP 500 even for what is permanent."""
         if fault == "disconnected":
-            return _failure(500, "device disconnected, need to scan qr code again")
+            return failure(500, "device disconnected, need to scan qr code again")
         if fault == "bad-credential":
-            return _failure(500, "token invalid or device expired")
-        return _failure(400, "param invalid")
+            return failure(500, "token invalid or device expired")
+        return failure(400, "param invalid")
 
-    def _account(self, request: HttpRequest) -> str | None:
+    def callback(self, send: Send, stage: str, url: str) -> Callback | None:
+        """Return a tracking event."""
+        del url
+        event = {"id": send.id, "phone": send.recipient, "status": stage, "note": "", "sender": "620000000001"}
+        return json_callback({**event, "deviceId": "SIM001"})
+
+    def account_of(self, request: HttpRequest) -> str | None:
         """Return the account that ``Authorization: token.secret_key`` names."""
         given = request.headers.get("authorization", "")
         for label, credentials in self.records.accounts(self.name).items():
@@ -62,27 +68,27 @@ class WablasStandIn(StandIn):
 
     def _send(self, request: HttpRequest, kind: str) -> Answer | Taken:
         if request.method != "POST":
-            return _failure(405, "method not allowed")
-        account = self._account(request)
+            return failure(405, "method not allowed")
+        account = self.account_of(request)
         if account is None:
             return self.refusal("bad-credential")
         fields = form_fields(request.body.decode("latin-1"))
         if request.content_type != "application/x-www-form-urlencoded" or fields is None:
-            return _failure(400, "param invalid, form-encoded fields expected")
+            return failure(400, "param invalid, form-encoded fields expected")
         content = "message" if kind == "text" else kind
         captioned = {"caption"} if kind in {"image", "document", "video"} else set()
-        if set(fields) - _OPTIONAL - {"phone", content} - captioned:
-            return _failure(400, "param invalid, unknown field")
+        if set(fields) - OPTIONAL - {"phone", content} - captioned:
+            return failure(400, "param invalid, unknown field")
         text = fields.get("message" if kind == "text" else "caption", "")
-        if not fields.get("phone") or not fields.get(content) or len(text) > _LONGEST_TEXT:
-            return _failure(400, "param invalid")
+        if not fields.get("phone") or not fields.get(content) or len(text) > LONGEST_TEXT:
+            return failure(400, "param invalid")
         if kind != "text" and not is_public_url(fields[content]):
-            return _failure(400, f"param invalid, {kind} must be a public url")
+            return failure(400, f"param invalid, {kind} must be a public url")
         # Several recipients joined by comma are documented; each is a message of its own.
         recipients = fields["phone"].split(",")
         to_group = fields.get("isGroup") == "true"
         if not all(recipients) or not (to_group or all(is_number(each) for each in recipients)):
-            return _failure(400, "param invalid, phone")
+            return failure(400, "param invalid, phone")
         sends = tuple(
             Send(
                 account,
@@ -94,12 +100,12 @@ class WablasStandIn(StandIn):
             )
             for recipient in recipients
         )
-        return Taken(sends, _queued(sends))
+        return Taken(sends, queued(sends))
 
     def _report(self, request: HttpRequest) -> Answer:
         if request.method != "GET":
-            return _failure(405, "method not allowed")
-        if self._account(request) is None:
+            return failure(405, "method not allowed")
+        if self.account_of(request) is None:
             return self.refusal("bad-credential")
         filters = form_fields(request.query) or {}
         rows = [_report_row(each) for each in self.records.sends(self.name, reference=filters.get("ref_id"))]
@@ -123,7 +129,7 @@ class WablasStandIn(StandIn):
 
     def _info(self, request: HttpRequest, *, connected: bool) -> Answer:
         if request.method != "GET":
-            return _failure(405, "method not allowed")
+            return failure(405, "method not allowed")
         token = (form_fields(request.query) or {}).get("token", "")
         known = self.records.accounts(self.name).items()
         label = next((label for label, each in known if token and token.split(".")[0] == each["token"]), None)
@@ -141,11 +147,13 @@ class WablasStandIn(StandIn):
         return json_answer(200, {"status": True, "data": device})
 
 
-def _failure(status: int, message: str) -> Answer:
+def failure(status: int, message: str) -> Answer:
+    """Return a failure."""
     return json_answer(status, {"status": False, "message": message})
 
 
-def _queued(sends: tuple[Send, ...]) -> Answer:
+def queued(sends: tuple[Send, ...]) -> Answer:
+    """Return the reply to sends that were taken."""
     messages = []
     for send in sends:
         message: dict[str, Any] = {"id": send.id, "phone": send.recipient, "message": send.text or None}
@@ -168,3 +176,6 @@ def _report_row(send: Send) -> dict[str, Any]:
         "ref_id": send.reference,
         "date": {"created_at": send.time, "updated_at": send.time},
     }
+
+
+STAND_IN = WablasStandIn

@@ -81,3 +81,6 @@ class WhacenterStandIn(StandIn):
 
 def _failure(status: int, message: str) -> Answer:
     return json_answer(status, {"status": False, "data": {}, "message": message})
+
+
+STAND_IN = WhacenterStandIn

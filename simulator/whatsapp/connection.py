@@ -30,11 +30,15 @@ _LINGER_SECONDS = 2.0
 
 
 class Connection:
-    """A client's connection. ``companion`` is set once it has logged in, ``live`` while it counts as online."""
+    """A client's connection. ``companion`` is set once it has logged in, ``live`` while it counts as online.
+
+    ``half_open`` marks one that was there when that fault was set: a dead socket says nothing about the next one.
+    """
 
     def __init__(self, network: Network, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.companion: Companion | None = None
         self.live = False
+        self.half_open = False
         self._network = network
         self._reader = reader
         self._writer = writer
@@ -131,7 +135,7 @@ class Connection:
 
     @property
     def _held_back(self) -> bool:
-        return self._network.faults.active("half-open", self._key)
+        return self.half_open and self._network.faults.active("half-open", self._key)
 
     def _take(self, stanza: Node) -> None:
         if self._held_back:

@@ -34,7 +34,7 @@ class Fault:
 #: Every kind of fault and what it does.
 FAULTS: dict[str, Fault] = {
     "reset": Fault(Stage.MOMENT, "reset the connection (TCP RST)"),
-    "half-open": Fault(Stage.LASTING, "keep the connection but neither read nor answer"),
+    "half-open": Fault(Stage.LASTING, "keep the connections there are, but neither read nor answer; new ones work"),
     "lost-ack": Fault(Stage.LASTING, "record and deliver messages, but never acknowledge them"),
     "drop-message": Fault(Stage.LASTING, "swallow messages: neither deliver nor acknowledge them"),
     "ack-error": Fault(Stage.LASTING, "refuse messages with error 463 instead of delivering them"),

@@ -233,6 +233,11 @@ class Network:
         self.faults.set(kind, target, seconds)
         with self.recording():
             struck = self._strike_now(kind, target) if FAULTS[kind].stage is Stage.MOMENT else 0
+        if kind == "half-open":
+            dead = [one for one in self._all if target is None or (one.companion and _hits(target, one.companion))]
+            for connection in dead:
+                connection.half_open = True
+            struck = len(dead)
         self._resume()
         if seconds is not None:
             asyncio.get_running_loop().call_later(seconds + 0.01, self._resume)

@@ -55,7 +55,7 @@ with lane as materialized (
     from device
     where id = %(device_id)s
 ), head as (
-    select o.id, exists (select from opt_out where opt_out.number = o.recipient) as opted_out
+    select o.id, o.recipient
     from outbox o
     where o.device_id = %(device_id)s and o.state = 'queued' and o.not_before <= now()
       and (o.expires_at is null or o.expires_at > now())
@@ -66,12 +66,13 @@ with lane as materialized (
     for update of o
 ), moved as (
     update outbox o
-    set state = case when head.opted_out then 'cancelled' else 'sending' end,
-        attempts = o.attempts + case when head.opted_out then 0 else 1 end,
-        reason_code = case when head.opted_out then 'opted_out' else '' end,
-        reason = case when head.opted_out then 'Its recipient has opted out.' else '' end,
+    set state = case when gone.number is null then 'sending' else 'cancelled' end,
+        attempts = o.attempts + case when gone.number is null then 1 else 0 end,
+        reason_code = case when gone.number is null then '' else 'opted_out' end,
+        reason = case when gone.number is null then '' else 'Its recipient has opted out.' end,
         updated_at = now()
     from head
+    left join opt_out gone on gone.number = head.recipient
     where o.id = head.id and o.state = 'queued'
     returning o.*
 ), tried as (
