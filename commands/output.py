@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -20,8 +21,20 @@ from config.home import Home, default_home
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
+
+class _Output(Console):
+    """A console whose reader may go away (as with `| head`): nothing is wrong then, and nothing more is to be said."""
+
+    def on_broken_pipe(self) -> None:
+        """End quietly, where rich would end with a failure."""
+        try:
+            super().on_broken_pipe()
+        except SystemExit:
+            raise SystemExit(0) from None
+
+
 #: Where tables go, and where errors go.
-out = Console(highlight=False)
+out = _Output(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON with stable keys.")]
@@ -56,8 +69,8 @@ def reported(command: Callable[Arguments, Result]) -> Callable[Arguments, Result
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
         except BrokenPipeError:
-            # The reader went away (as with `| head`); nothing is wrong and nothing more is to be said.
-            sys.stderr.close()
+            # As above, for what is printed as JSON. What is left in the buffer must not fail again at the exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
 
     return run

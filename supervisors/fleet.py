@@ -43,7 +43,7 @@ from supervisors.attention import Alerts, Quarantine
 from supervisors.budget import share_of
 from supervisors.failover import reroute
 from supervisors.placement import place
-from supervisors.policy import Backoff, Trouble
+from supervisors.policy import LONGEST_PROCESS_WAIT, Backoff, Trouble
 from supervisors.processes import own_process_started, process_is_alive
 
 #: How often children are looked at, in seconds.
@@ -94,7 +94,8 @@ class FleetSupervisor(SupervisedChild):
         database = SingleConnection(database_url(self.home, self.settings))
         self._database = database
         self._journal = RestartJournal(database)
-        self._backoff = Backoff(self.settings.backoff_first_seconds, self.settings.backoff_longest_seconds)
+        longest = min(self.settings.backoff_longest_seconds, LONGEST_PROCESS_WAIT)
+        self._backoff = Backoff(self.settings.backoff_first_seconds, longest)
         self._children: dict[str, Child] = {}
         self._read_devices_at = 0.0
         self._stopping = False

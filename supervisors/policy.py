@@ -164,6 +164,10 @@ UNKNOWN_CAUSE = "connect_refused"
 #: States in which a send may ask for a healthy client: all others wait for the operator, a time or a phone.
 CAN_HEAL = frozenset({"connecting", "online", "reconnecting", "refreshing"})
 
+#: The longest wait before a process is started again, in seconds. A start costs little and connects nothing by
+#: itself: it is the fleet's budget that spares the server, and quarantine that isolates what crashes.
+LONGEST_PROCESS_WAIT = 5.0
+
 #: A replaced session is tried again after this long, then after twice as long, and so on up to the last.
 HOLD_SECONDS = (300.0, 900.0, 3600.0)
 #: How long a ban is waited for when the server names no time.

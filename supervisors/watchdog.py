@@ -37,7 +37,7 @@ from storage.embedded import EmbeddedPostgres
 from storage.migrate import migrate
 from storage.restarts import Restart, RestartJournal
 from supervisors.actor_system import admin_pid, admin_port, ask, disconnect, lookup, start_actor_system
-from supervisors.policy import Backoff, Trouble
+from supervisors.policy import LONGEST_PROCESS_WAIT, Backoff, Trouble
 from supervisors.processes import (
     become_subreaper,
     die_with_parent,
@@ -101,7 +101,8 @@ class Watchdog:
         self._admin_process: tuple[int, float] = (0, 0.0)
         self._journal: RestartJournal | None = None
         self._trouble = Trouble()
-        self._backoff = Backoff(settings.backoff_first_seconds, settings.backoff_longest_seconds)
+        longest = min(settings.backoff_longest_seconds, LONGEST_PROCESS_WAIT)
+        self._backoff = Backoff(settings.backoff_first_seconds, longest)
         self._next_ping = 0.0
         self._misses = 0
 
@@ -260,6 +261,8 @@ class Watchdog:
             self._wait(_POLL_SECONDS)
             reap()
             self._keep_ground()
+            if self._journal is not None:
+                self._journal.flush()
             if not process_is_alive(*self._admin_process):
                 return "admin_died", "Thespian's Admin ended."
             if not process_is_alive(*self._fleet_process):

@@ -75,7 +75,7 @@ class WhatsAppDevice:
 
     async def run(self) -> None:
         """Handle the mailbox, one message at a time, until cancelled. An error ends the actor; its parent acts."""
-        await self._sender.settle_orphans()
+        await self._sender.settle_orphans(self._row.jid)
         while True:
             await self._handle(await self.mailbox.get())
 

@@ -64,9 +64,13 @@ class SecretJournal:
         return None
 
 
-def weigh(stored_message_id: str | None, journal_message_id: str | None) -> Finding:
-    """Return what a stored secret and a journal entry (each None when absent) say about a finished attempt."""
+def weigh(stored_message_id: str | None, journal_message_id: str | None, *, store_intact: bool = True) -> Finding:
+    """Return what a stored secret and a journal entry (each None when absent) say about a finished attempt.
+
+    ``store_intact`` says that the sender's session is in the store: with a logout, the library deletes the session and
+    every secret of it, and then a missing one proves nothing.
+    """
     message_id = stored_message_id or journal_message_id
-    if message_id is None:
+    if message_id is None and store_intact:
         return Finding(Verdict.NEVER_LEFT)
     return Finding(Verdict.UNKNOWN, message_id)

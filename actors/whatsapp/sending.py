@@ -40,6 +40,8 @@ class Sender:
         self.journal = SecretJournal(services.home.journal, device_id)
         #: The attempt under way, for the journal (read from the library's thread).
         self.attempt_under_way: int | None = None
+        #: The companion that sends, or sent: with its session, the library deletes what it stored of its messages.
+        self._jid: str | None = None
         self._finished: list[bytes] = []
         self._late: set[asyncio.Task[None]] = set()
 
@@ -53,6 +55,7 @@ class Sender:
         claim = await self._services.run(lambda: self.outbox.claim(self._device_id, secret))
         if claim is None:
             return False
+        self._jid = client.jid
         self.attempt_under_way = claim.attempt_id
         try:
             await self._send(claim, client, give_up)
@@ -165,14 +168,19 @@ class Sender:
         await self._services.run(lambda: self.outbox.in_doubt(claim.message_id, code, reason, finding.message_id))
         logger().warning("In doubt", device=self._name, message=claim.message_id, reason=reason)
 
-    async def settle_orphans(self) -> int:
-        """Settle what earlier owners of this device left without an outcome; return how many there were."""
+    async def settle_orphans(self, jid: str | None) -> int:
+        """Settle what earlier owners of this device left without an outcome; return how many there were.
+
+        ``jid`` is the companion that the device is bound to.
+        """
+        self._jid = jid
         orphans = await self._services.run(lambda: self.outbox.orphans([self._device_id]))
         if not orphans:
             return 0
-        found = await self._look_up([orphan.secret for orphan in orphans])
+        found, intact = await self._look_up([orphan.secret for orphan in orphans])
         for orphan in orphans:
-            finding = weigh(found.get(orphan.secret), self.journal.message_id_of(orphan.attempt_id))
+            noted = self.journal.message_id_of(orphan.attempt_id)
+            finding = weigh(found.get(orphan.secret), noted, store_intact=intact)
             if finding.verdict is Verdict.NEVER_LEFT:
                 settle = self._queue_orphan_again(orphan.message_id)
             else:
@@ -196,11 +204,20 @@ class Sender:
         return lambda: self.outbox.in_doubt(message_id, "process_ended", reason, external_id)
 
     async def _find(self, claim: Claim) -> Finding:
-        found = await self._look_up([claim.secret])
-        return weigh(found.get(claim.secret), self.journal.message_id_of(claim.attempt_id))
+        found, intact = await self._look_up([claim.secret])
+        noted = self.journal.message_id_of(claim.attempt_id)
+        return weigh(found.get(claim.secret), noted, store_intact=intact)
 
-    async def _look_up(self, wanted: list[bytes]) -> dict[bytes, str]:
-        return await self._services.look(session.message_ids_of, wanted)
+    async def _look_up(self, wanted: list[bytes]) -> tuple[dict[bytes, str], bool]:
+        """Return the message id stored for each secret, and whether one that is missing proves anything."""
+        jid = self._jid
+
+        def look(connection: session.Connection) -> tuple[dict[bytes, str], bool]:
+            found = session.message_ids_of(connection, wanted)
+            # In this order: a session that is still there now was there when the secrets were looked for.
+            return found, jid is not None and session.stored_session(connection, jid) is not None
+
+        return await self._services.look(look)
 
     def _watch_late_answer(self, claim: Claim, call: asyncio.Future[Sent]) -> None:
         """Let an answer that comes after the deadline still settle its message; other messages go on."""

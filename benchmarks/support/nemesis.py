@@ -137,8 +137,10 @@ class Nemesis:
 
     def _find(self, strike: Strike, name: str) -> psutil.Process:
         """Return the process to hit; one that an earlier strike felled is waited for."""
+        # A device that was inside the library at several kills gets a shard of its own.
+        names = ("shard", "quarantine") if name == "shard" else (name,)
         found: list[psutil.Process] = until(
-            lambda: self._trial.processes(name), _PROCESS_SECONDS, f"a process named {name}"
+            lambda: self._trial.processes(*names), _PROCESS_SECONDS, f"a process named {name}"
         )
         return found[int(strike.target * len(found))]
 

@@ -117,7 +117,7 @@ class Observer(threading.Thread):
             self._log_offset += len(line)
             record = _record(line)
             actor, device = str(record.get("actor", "")), record.get("device")
-            if actor.startswith("shard-") and isinstance(device, str):
+            if actor.startswith(("shard-", "quarantine-")) and isinstance(device, str):
                 self._host_of[device] = actor
 
 

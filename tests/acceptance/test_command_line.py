@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -57,13 +58,13 @@ def test_a_device_is_linked_by_qr(daemon: Daemon) -> None:
     added = daemon.json("device", "add", "by-qr")
     assert (added["name"], added["platform"]) == ("by-qr", "whatsapp")
     daemon.ok("simulator", "phone", "add", "60120000001")
-    pairing = daemon.background("device", "pair", "by-qr", "--json")
-    assert pairing.stdout is not None
-    shown = json.loads(pairing.stdout.readline())
-    assert shown["qr"].startswith("2@")
-    linked = daemon.json("simulator", "scan", "60120000001", "--qr", shown["qr"])
-    out, errors = pairing.communicate(timeout=60)
-    assert (pairing.returncode, errors) == (0, "")
+    with daemon.background("device", "pair", "by-qr", "--json") as pairing:
+        assert pairing.stdout is not None
+        shown = json.loads(pairing.stdout.readline())
+        assert "2@" in shown["qr"]
+        linked = daemon.json("simulator", "scan", "60120000001", "--qr", shown["qr"])
+        out, errors = pairing.communicate(timeout=60)
+        assert (pairing.returncode, errors) == (0, "")
     assert json.loads(out.splitlines()[-1]) == {"name": "by-qr", "state": "online", "jid": linked["jid"]}
     assert daemon.refused("device", "pair", "by-qr").code == "already_linked"
 
@@ -71,12 +72,12 @@ def test_a_device_is_linked_by_qr(daemon: Daemon) -> None:
 def test_a_device_is_linked_by_the_qr_on_the_screen(daemon: Daemon) -> None:
     daemon.ok("device", "add", "on-screen")
     daemon.ok("simulator", "phone", "add", "60120000003")
-    pairing = daemon.background("device", "pair", "on-screen")
-    with daemon.fleet() as fleet:
-        eventually(lambda: fleet.device("on-screen").pairing_qr, 30, "the QR")
-    daemon.ok("simulator", "scan", "60120000003")
-    out, _ = pairing.communicate(timeout=60)
-    assert pairing.returncode == 0
+    with daemon.background("device", "pair", "on-screen") as pairing:
+        with daemon.fleet() as fleet:
+            eventually(lambda: fleet.device("on-screen").pairing_qr, 30, "the QR")
+        daemon.ok("simulator", "scan", "60120000003")
+        out, _ = pairing.communicate(timeout=60)
+        assert pairing.returncode == 0
     assert "█" in out or "▀" in out or "▄" in out
     assert "Linked: on-screen is 60120000003" in out
 
@@ -84,12 +85,12 @@ def test_a_device_is_linked_by_the_qr_on_the_screen(daemon: Daemon) -> None:
 def test_a_device_is_linked_by_a_code(daemon: Daemon) -> None:
     daemon.ok("device", "add", "by-code")
     daemon.ok("simulator", "phone", "add", "60120000002")
-    pairing = daemon.background("device", "pair", "by-code", "--code", "60120000002", "--json")
-    assert pairing.stdout is not None
-    code = json.loads(pairing.stdout.readline())["code"]
-    daemon.ok("simulator", "enter-code", "60120000002", code)
-    out, _ = pairing.communicate(timeout=60)
-    assert pairing.returncode == 0
+    with daemon.background("device", "pair", "by-code", "--code", "60120000002", "--json") as pairing:
+        assert pairing.stdout is not None
+        code = json.loads(pairing.stdout.readline())["code"]
+        daemon.ok("simulator", "enter-code", "60120000002", code)
+        out, _ = pairing.communicate(timeout=60)
+        assert pairing.returncode == 0
     assert json.loads(out.splitlines()[-1])["state"] == "online"
 
 
@@ -105,8 +106,6 @@ def test_text_and_media_reach_the_phone_exactly_as_they_were_sent(daemon: Daemon
     assert (picture["kind"], picture["caption"], picture["sender"]) == ("image", "A picture 🚚", "60120000002")
     assert (invoice["kind"], invoice["caption"], invoice["file_name"]) == ("document", "Your invoice", "invoice.pdf")
     assert (as_document["kind"], as_document["file_name"]) == ("document", "parcel.png")
-    import hashlib  # noqa: PLC0415
-
     wanted = [hashlib.sha256(content).hexdigest() for content in (PICTURE, DOCUMENT, PICTURE)]
     assert [row["media_sha256"] for row in (picture, invoice, as_document)] == wanted
     assert daemon.json("message", str(sent["id"]))["external_id"] == words["id"]

@@ -50,15 +50,8 @@ class Following:
 
 @contextlib.contextmanager
 def following(daemon: Daemon, *command: str) -> Iterator[Following]:
-    process = daemon.background(*command)
-    try:
+    with daemon.background(*command) as process:
         yield Following(process)
-    finally:
-        process.kill()
-        process.wait()
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["for people", "as json"])
@@ -83,16 +76,16 @@ def test_following_shows_what_comes_and_ends_at_ctrl_c(daemon: Daemon, as_json: 
                 assert all(isinstance(json.loads(line), dict) for line in each.lines)
 
 
-def test_a_reader_that_goes_away_is_no_error(daemon: Daemon) -> None:
-    process = daemon.background("logs", "-f")
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.readline()
-    process.stdout.close()
-    daemon.ok("device", "refresh", "shop")
-    assert process.wait(15) == 0
-    assert process.stderr.read() == ""
-    process.stderr.close()
+@pytest.mark.parametrize("option", [(), ("--json",)], ids=["for people", "as json"])
+def test_a_reader_that_goes_away_is_no_error(daemon: Daemon, option: tuple[str, ...]) -> None:
+    with daemon.background("logs", "-f", *option) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        daemon.ok("device", "refresh", "shop")
+        assert process.wait(15) == 0
+        assert process.stderr.read() == ""
 
 
 def test_a_rotated_log_is_followed_on(daemon: Daemon) -> None:

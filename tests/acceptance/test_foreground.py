@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,34 +10,54 @@ import pytest
 from tests.support.daemon import Daemon, eventually
 
 if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
     from pathlib import Path
 
 
 def end(process: subprocess.Popen[str], number: int) -> str:
     """Send a signal, check that the process ends in order, and return what it wrote on standard error."""
     process.send_signal(number)
-    try:
-        _, errors = process.communicate(timeout=40)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        raise
+    _, errors = process.communicate(timeout=40)
     assert "Traceback" not in errors
     assert process.returncode in {0, 130}
     return errors
 
 
-@pytest.mark.parametrize("seconds", [0.1, 0.6, 1.0, 1.4, 1.8, 2.3, 3.0])
-def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing(tmp_path: Path, seconds: float) -> None:
+def logged(words: str) -> Callable[[Daemon], bool]:
+    """Return whether the log says so already."""
+    return lambda daemon: daemon.home.log_file.exists() and bool(daemon.log_lines(words))
+
+
+@pytest.mark.parametrize(
+    "reached",
+    [
+        lambda daemon: daemon.home.daemon_file.exists(),
+        lambda daemon: (daemon.home.simulator / "simulator.json").exists(),
+        lambda daemon: (daemon.home.postgres / "data" / "postmaster.pid").exists(),
+        logged("Applied a migration"),
+        logged("The fleet starts"),
+        logged("The actor system is up"),
+        logged("Started router"),
+    ],
+    ids=["locked", "simulator", "postgres", "migrated", "fleet", "system", "router"],
+)
+def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing(tmp_path: Path, reached: Callable[[Daemon], bool]) -> None:
     daemon = Daemon(tmp_path / "home")
-    process = daemon.background("start", "--foreground", "--simulator")
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if daemon.home.daemon_file.exists():
-            daemon.listening()
-        time.sleep(0.05)
-    end(process, signal.SIGINT)
+    with daemon.background("start", "--foreground", "--simulator") as process:
+        eventually(lambda: reached(daemon), 60, "that moment of the start")
+        daemon.listening()
+        end(process, signal.SIGINT)
     assert not daemon.kill_everything()
+    daemon.assert_nothing_is_left()
+
+
+def test_ctrl_c_before_anything_began_leaves_nothing(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path / "home")
+    with daemon.background("start", "--foreground", "--simulator") as process:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=40)
+        assert process.returncode != 0
     daemon.assert_nothing_is_left()
 
 
@@ -47,10 +65,10 @@ def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing(tmp_path: Path, second
 def test_a_running_daemon_ends_at_once_and_starts_again_on_the_same_home(tmp_path: Path, number: int) -> None:
     daemon = Daemon(tmp_path / "home")
     for _ in range(2):
-        process = daemon.background("start", "--foreground", "--simulator")
-        eventually(daemon.is_ready, 60, "the fleet to be up")
-        daemon.listening()
-        errors = end(process, number)
+        with daemon.background("start", "--foreground", "--simulator") as process:
+            eventually(daemon.is_ready, 60, "the fleet to be up")
+            daemon.listening()
+            errors = end(process, number)
         assert "The fleet is up" in errors
         assert "Stopped" in errors
         daemon.assert_nothing_is_left()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import http.client
 import json
@@ -21,54 +20,23 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from actors.platforms import contract_of
-from actors.platforms.checks import check_account, check_message
-from actors.platforms.contract import Account, PlatformMessage
+from actors.platforms.checks import check_account
+from actors.platforms.contract import Account
 from actors.platforms.outcomes import Accepted, AccountState, Outcome, Rejected, Retryable, Scope, Unknown
 from actors.platforms.transport import PlatformTransport
 from config.errors import SalamanderError
-from simulator.platforms.faults import FAULTS
-from simulator.platforms.server import DEFAULT_ACCOUNTS, PlatformStandIns
+from simulator.platforms.server import DEFAULT_ACCOUNTS
+from tests.support.platforms import PATIENCE, TEXT, Running, send
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Iterator
 
-PATIENCE = 10.0
 ROOT = Path(__file__).parents[2]
-TEXT = PlatformMessage(reference="m-1", to="6281234567890", kind="text", body="Selamat pagi 🦎\n1+1=2 & 50%")
-MEDIA = {"image": "jpg", "document": "pdf", "video": "mp4", "audio": "mp3"}
 FORM_TYPE = "application/x-www-form-urlencoded"
 AUTHORIZED = {
     "Authorization": "invented-wablas-token.invented-secret",
     "Content-Type": FORM_TYPE,
 }
-
-
-class Running:
-    """Stand-ins at work in a thread of their own."""
-
-    def __init__(self, directory: Path) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self.stand_ins = PlatformStandIns(directory)
-        self.urls = self._run(self.stand_ins.start())
-
-    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
-
-    def account(self, name: str, **credentials: str) -> Account:
-        """Return the account of ``name`` that the stand-in knows, or one with other credentials."""
-        return check_account(
-            contract_of(name), self.urls[name], credentials or DEFAULT_ACCOUNTS[name], loopback_allowed=True
-        )
-
-    def stop(self) -> None:
-        """Stop the stand-ins and their thread."""
-        self._run(self.stand_ins.stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(PATIENCE)
-        assert not self._thread.is_alive()
-        self._loop.close()
 
 
 @pytest.fixture
@@ -85,21 +53,6 @@ def transport() -> Iterator[PlatformTransport]:
     transport.close()
 
 
-def send(
-    running: Running,
-    transport: PlatformTransport,
-    name: str,
-    message: PlatformMessage,
-    *,
-    account: Account | None = None,
-    seconds: float = 5.0,
-) -> Outcome:
-    contract = contract_of(name)
-    check_message(contract, message)
-    request = contract.build_request(message, account or running.account(name))
-    return transport.send(request, contract, seconds)
-
-
 def raw(url: str, path: str, body: bytes | str, headers: dict[str, str], method: str = "POST") -> tuple[int, Any]:
     """Return the status and the JSON of one raw request."""
     parts = urlsplit(url)
@@ -109,24 +62,6 @@ def raw(url: str, path: str, body: bytes | str, headers: dict[str, str], method:
         response = connection.getresponse()
         text = response.read()
     return response.status, json.loads(text) if text else None
-
-
-@pytest.mark.parametrize("name", ["wablas", "whacenter"])
-def test_texts_and_media_arrive_as_they_were_sent(running: Running, transport: PlatformTransport, name: str) -> None:
-    messages = [TEXT]
-    for kind, suffix in MEDIA.items():
-        caption = "" if kind == "audio" else f"a {kind} & more"
-        messages.append(replace(TEXT, kind=kind, body=caption, media_url=f"https://example.com/a.{suffix}?x=1&y=2"))
-    for message in messages:
-        assert isinstance(send(running, transport, name, message), Accepted)
-    log = running.stand_ins.log(name)
-    assert [(each["to"], each["text"], each["media_url"]) for each in log] == [
-        (each.to, each.body, each.media_url) for each in messages
-    ]
-    assert len({each["id"] for each in log}) == len(log)
-    if name == "wablas":
-        assert [each["kind"] for each in log] == ["text", *MEDIA]
-        assert {each["reference"] for each in log} == {"m-1"}
 
 
 def test_wablas_answers_with_the_id_it_recorded(running: Running, transport: PlatformTransport) -> None:
@@ -276,67 +211,6 @@ def test_the_check_tells_a_linked_device_from_an_unlinked_and_an_unknown_one(
     # Whacenter has one sentence for both.
     assert state(unknown) is (AccountState.REFUSED if name == "wablas" else AccountState.DISCONNECTED)
     assert running.stand_ins.log(name) == []
-
-
-#: What each fault must come to: the outcome, and how many sends the stand-in recorded.
-EXPECTED: dict[str, tuple[type, int]] = {
-    "failure-body": (Rejected, 0),
-    "bad-credential": (Rejected, 0),
-    "disconnected": (Retryable, 0),
-    "throttle": (Retryable, 0),
-    "slow-after-recording": (Unknown, 1),
-    "reset-before-recording": (Unknown, 0),
-    "reset-after-recording": (Unknown, 1),
-    "garbage-200": (Unknown, 1),
-    "empty-200": (Unknown, 1),
-    "html-502": (Unknown, 1),
-    "drip": (Unknown, 1),
-    "clear": (Accepted, 1),
-}
-
-
-def test_every_fault_has_a_line_and_an_expectation(running: Running) -> None:
-    assert set(FAULTS) == set(EXPECTED) == set(running.stand_ins.faults())
-    assert all(line and "\n" not in line for line in FAULTS.values())
-
-
-@pytest.mark.parametrize("fault", EXPECTED)
-@pytest.mark.parametrize("name", ["wablas", "whacenter"])
-def test_each_fault_comes_to_its_outcome_with_at_most_one_record(
-    running: Running, transport: PlatformTransport, name: str, fault: str
-) -> None:
-    kind, recorded = EXPECTED[fault]
-    running.stand_ins.set_fault(name, fault)
-    outcome = send(running, transport, name, TEXT, seconds=0.7)
-    assert isinstance(outcome, kind)
-    assert len(running.stand_ins.log(name)) == recorded
-    if isinstance(outcome, Unknown):
-        assert outcome.lookup == ("m-1" if name == "wablas" else None)
-    if fault == "bad-credential":
-        assert isinstance(outcome, Rejected)
-        assert outcome.scope is Scope.CREDENTIAL
-    if fault == "throttle":
-        assert isinstance(outcome, Retryable)
-        assert outcome.after_seconds == 2
-    running.stand_ins.set_fault(name, "clear")
-    assert isinstance(send(running, transport, name, replace(TEXT, reference="m-2")), Accepted)
-    assert len(running.stand_ins.log(name)) == recorded + 1
-
-
-@pytest.mark.parametrize("fault", [fault for fault, (kind, _) in EXPECTED.items() if kind is Unknown])
-def test_wablas_settles_every_doubt_by_the_reference(
-    running: Running, transport: PlatformTransport, fault: str
-) -> None:
-    contract = contract_of("wablas")
-    running.stand_ins.set_fault("wablas", fault)
-    send(running, transport, "wablas", replace(TEXT, reference="m-other"), seconds=0.5)
-    assert isinstance(send(running, transport, "wablas", TEXT, seconds=0.5), Unknown)
-    running.stand_ins.set_fault("wablas", "clear")
-    request = contract.build_lookup("m-1", running.account("wablas"))
-    assert request is not None
-    found = transport.look_up(request, contract, "m-1", 5)
-    recorded = [each["id"] for each in running.stand_ins.log("wablas") if each["reference"] == "m-1"]
-    assert found == (Accepted(recorded[0], "sent") if recorded else None)
 
 
 def test_a_fault_ends_by_itself_after_its_time(running: Running, transport: PlatformTransport) -> None:

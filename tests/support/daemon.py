@@ -25,7 +25,7 @@ from storage.database import SingleConnection, whatsmeow_url
 from supervisors.processes import daemon_processes, process_is_alive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 PROJECT = Path(__file__).parents[2]
 #: How long a command may take; `start` on two busy cores is the longest.
@@ -203,11 +203,17 @@ class Daemon:
         if name == "watchdog":
             return watchdog
         wanted = "postgres" if name == "postmaster" else name[:15]  # the kernel keeps no more
-        for process in watchdog.children(recursive=name != "postmaster"):
-            with contextlib.suppress(psutil.Error):
-                if process.name() == wanted:
-                    return process
-        raise AssertionError(f"no process named {name} runs")
+
+        def look() -> psutil.Process | None:
+            for process in watchdog.children(recursive=name != "postmaster"):
+                with contextlib.suppress(psutil.Error):
+                    if process.name() == wanted and process.status() != psutil.STATUS_ZOMBIE:
+                        return process
+            return None
+
+        found = eventually(look, 15, f"a process named {name}")
+        assert found is not None
+        return found
 
     def kill(self, name: str) -> int:
         """SIGKILL a process and return its pid once it is gone."""
@@ -247,9 +253,10 @@ class Daemon:
         """Run a command with ``--json`` that must be refused."""
         return refusal_of(self.run(*arguments, "--json", **options))
 
-    def background(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """Start a command that goes on; its output is in pipes, and SIGINT is what Ctrl-C is."""
-        return subprocess.Popen(
+    @contextlib.contextmanager
+    def background(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Run a command that goes on, its output in pipes; it is killed at the end of the block."""
+        process = subprocess.Popen(
             command_line(self.home.path, *arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -257,8 +264,15 @@ class Daemon:
             text=True,
             env=clean_environment(),
             start_new_session=True,
-            **options,
         )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
 
     # --- the fleet ---------------------------------------------------------------------------------------
 

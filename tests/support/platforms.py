@@ -92,7 +92,7 @@ class Listener:
         received = self.received
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802  # the library's name
+            def do_POST(self) -> None:  # the library's name
                 body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
                 received.append((dict(self.headers.items()), body))
                 self.send_response(200)

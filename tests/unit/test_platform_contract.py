@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,8 @@ import actors.platforms
 from actors.platforms import contract_of, contracts
 from actors.platforms.checks import AccountNotUsable, MessageNotUsable, check_account, check_message
 from actors.platforms.contract import PlatformContract, PlatformMessage, host_is_allowed
+from actors.platforms.documentation import page
+from actors.platforms.limits import TEMPLATE
 from config.errors import NotFound, SalamanderError
 
 WABLAS = contract_of("wablas")
@@ -46,9 +49,14 @@ def test_every_contract_describes_itself_completely(contract: PlatformContract) 
     assert contract.documentation.startswith("https://")
     assert contract.limits.kinds
     assert any(field.secret and field.required for field in contract.credential_fields)
+    assert contract.success.paths
+    assert contract.notes
+    assert contract.limits.max_in_flight >= 1
+    assert contract.limits.retry.first_seconds > 0
+    assert contract.limits.captioned_kinds < contract.limits.kinds
     assert contract.timeouts.total_seconds > contract.timeouts.connect_seconds > 0
     if contract.default_base_url is not None:
-        credentials = {field.name: "x" * 20 for field in contract.credential_fields}
+        credentials = {field.name: field.example or "x" * 20 for field in contract.credential_fields}
         account = check_account(contract, None, credentials, loopback_allowed=False)
         assert account.base_url == contract.default_base_url
 
@@ -163,6 +171,42 @@ def test_neither_an_account_nor_a_request_shows_a_secret() -> None:
         assert "invented-secret" not in shown
 
 
+@pytest.mark.parametrize("contract", contracts().values(), ids=lambda each: each.name)
+def test_a_credential_of_dots_never_becomes_a_way_up_in_a_path(contract: PlatformContract) -> None:
+    base_url = contract.default_base_url or f"https://{contract.allowed_hosts[-1].replace('*', 'x')}"
+    for field in contract.credential_fields:
+        credentials = {each.name: each.example or "invented" for each in contract.credential_fields}
+        with pytest.raises(AccountNotUsable):
+            check_account(contract, base_url, credentials | {field.name: ".."}, loopback_allowed=False)
+
+
+@pytest.mark.parametrize("name", ["waha", "evolution", "http"])
+def test_software_that_people_run_themselves_may_be_on_this_machine(name: str) -> None:
+    contract = contract_of(name)
+    credentials = {field.name: field.example or "invented" for field in contract.credential_fields}
+    for url in ("http://127.0.0.1:3000", "http://localhost:8080/behind/a/proxy"):
+        assert check_account(contract, url, credentials, loopback_allowed=False).base_url == url
+    for url in ("http://10.0.0.1:3000", "http://waha.example.com", "", "ftp://127.0.0.1"):
+        with pytest.raises(AccountNotUsable):
+            check_account(contract, url, credentials, loopback_allowed=False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "hello", "[]", '{"name": ""}', '{"name": "a b"}', '{"name": "a", "language": "english please"}']
+    + ['{"name": "a", "components": {}}', '{"name": "a", "variables": {"1": 2}}', '{"name": "a", "more": 1}'],
+)
+def test_what_is_no_template_is_refused(body: str) -> None:
+    with pytest.raises(MessageNotUsable) as refused:
+        check_message(contract_of("meta_cloud"), replace(TEXT, kind=TEMPLATE, body=body))
+    assert refused.value.code == "template_invalid"
+
+
+def test_the_page_about_platforms_is_up_to_date() -> None:
+    written = Path(__file__).parents[2] / "docs" / "platforms.md"
+    assert written.read_text(encoding="utf-8") == page(contracts()), "run python -m actors.platforms"
+
+
 def test_hosts_match_their_pattern_and_nothing_else() -> None:
     assert host_is_allowed("a.example.com", ("*.example.com",))
     assert host_is_allowed("anything.at.all", ("*",))
@@ -263,7 +307,7 @@ def test_any_message_is_either_accepted_or_refused_in_words(message: PlatformMes
         except SalamanderError as refused:
             sentences.append(refused.sentence)
             continue
-        credentials = {field.name: "invented" for field in contract.credential_fields}
+        credentials = {field.name: field.example or "invented" for field in contract.credential_fields}
         account = check_account(contract, "http://127.0.0.1:1", credentials, loopback_allowed=True)
         assert contract.build_request(message, account).body
     assert all(sentences)

@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.platforms import contracts
+from actors.platforms.contract import Account, PlatformContract
+from actors.platforms.documented import DocumentedReply
 from actors.platforms.outcomes import Accepted, AccountCheck, Outcome, Rejected, Retryable, Scope, Unknown
-from actors.platforms.replies import id_of, judge_status, retry_after, text_of
+from actors.platforms.replies import all_text_of, id_of, judge_status, retry_after, text_of, value_at
+from actors.platforms.webhooks import DeliveryReport
 
 STATUSES = st.integers(100, 599) | st.sampled_from([200, 201, 302, 400, 401, 403, 404, 408, 429, 500, 502, 503, 504])
 HEADERS = st.dictionaries(
@@ -19,30 +22,60 @@ HEADERS = st.dictionaries(
     st.text(max_size=30),
     max_size=4,
 )
+#: Every key and every text that any platform is known to use, so that an eleventh brings its own.
+KNOWN: list[Any] = [reply.body for contract in contracts().values() for reply in contract.replies]
+
+
+def keys_in(value: Any) -> set[str]:
+    """Return every name in a JSON value."""
+    if isinstance(value, dict):
+        return set(value).union(*map(keys_in, value.values()))
+    return set().union(*map(keys_in, value)) if isinstance(value, list) else set()
+
+
+def scalars_in(value: Any) -> list[Any]:
+    """Return every text, number and truth value in a JSON value."""
+    if isinstance(value, dict | list):
+        return [each for inner in (value.values() if isinstance(value, dict) else value) for each in scalars_in(inner)]
+    return [value]
+
+
+KEYS = st.sampled_from(sorted(keys_in(KNOWN)) + ["entry", "changes", "value", "statuses", "payload", "event"])
 SCALARS = (
     st.none()
     | st.booleans()
     | st.integers()
     | st.floats(allow_nan=True)
     | st.text(max_size=20)
-    | st.sampled_from(["true", "pending", "cancel", "token invalid", "device disconnected", "quota", "CONNECTED"])
+    | st.sampled_from(sorted(map(str, scalars_in(KNOWN))) + ["messages.update", "message.ack", "read", "failed"])
+    | st.sampled_from([each for each in scalars_in(KNOWN) if isinstance(each, int)])
 )
-KEYS = st.sampled_from(["status", "message", "msg", "data", "messages", "id", "ref_id", "phone"]) | st.text(max_size=8)
 JSON_VALUES = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=8), inner, max_size=5),
     max_leaves=20,
 )
-BODIES = st.binary(max_size=200) | JSON_VALUES.map(lambda value: json.dumps(value).encode())
+BODIES = (
+    st.binary(max_size=200)
+    | JSON_VALUES.map(lambda value: json.dumps(value).encode())
+    | st.sampled_from([json.dumps(value).encode() for value in KNOWN])
+)
+EVERY_CONTRACT = pytest.mark.parametrize("contract", contracts().values(), ids=lambda each: each.name)
 
 
-def holds_true_status(body: bytes) -> bool:
-    """Say whether ``body`` is a JSON object whose ``status`` is the boolean true."""
+def account_of(contract: PlatformContract) -> Account:
+    """Return an account with the example of every credential."""
+    return Account(
+        "http://127.0.0.1:1", {field.name: field.example or "invented" for field in contract.credential_fields}
+    )
+
+
+def read(body: bytes) -> Any:
+    """Return a body as JSON, or None."""
     try:
-        value: Any = json.loads(body)
-    except ValueError:
-        return False
-    return isinstance(value, dict) and value.get("status") is True
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 @given(STATUSES, HEADERS, BODIES)
@@ -54,7 +87,7 @@ def test_any_reply_has_an_outcome_and_only_the_marker_under_200_is_a_success(
         assert isinstance(outcome, get_args(Outcome))
         if isinstance(outcome, Accepted):
             assert 200 <= status < 300
-            assert holds_true_status(body)
+            assert contract.success.holds(read(body)), contract.name
         if isinstance(outcome, Retryable):
             assert 1 <= outcome.after_seconds <= 86_400
         if not isinstance(outcome, Accepted):
@@ -72,6 +105,60 @@ def test_any_reply_to_a_look_up_or_a_check_is_understood_or_not_but_never_raises
         assert found is None or isinstance(found, Accepted | Rejected | Unknown)
         state = contract.parse_check(status, headers, body)
         assert state is None or isinstance(state, AccountCheck)
+        report = contract.parse_status(status, headers, body, "m-1")
+        assert report is None or isinstance(report, DeliveryReport)
+
+
+@given(HEADERS, BODIES, st.text(max_size=30))
+def test_any_webhook_gives_reports_or_none_but_never_raises(headers: dict[str, str], body: bytes, url: str) -> None:
+    for contract in contracts().values():
+        account = account_of(contract)
+        assert isinstance(contract.verify_webhook(headers, body, url, account), bool)
+        reports = contract.parse_webhook(headers, body, account)
+        assert all(isinstance(report, DeliveryReport) for report in reports)
+        assert all(report.provider_id or report.reference or report.alias for report in reports)
+
+
+@given(st.dictionaries(st.text(max_size=20), st.text(max_size=60), max_size=4))
+def test_no_signature_is_believed_that_was_not_made_with_the_secret(headers: dict[str, str]) -> None:
+    names = ("X-Hub-Signature-256", "X-Twilio-Signature", "X-Webhook-Hmac")
+    for contract in contracts().values():
+        if contract.webhook_signature:
+            for value in (*headers.values(), "", "sha256="):
+                forged = headers | dict.fromkeys(names, value)
+                assert not contract.verify_webhook(forged, b"{}", "http://127.0.0.1/hook", account_of(contract))
+
+
+@EVERY_CONTRACT
+def test_every_documented_reply_comes_to_its_outcome(contract: PlatformContract) -> None:
+    def outcome_of(reply: DocumentedReply) -> Outcome:
+        body = reply.body.encode() if isinstance(reply.body, str) else json.dumps(reply.body).encode()
+        return contract.parse_reply(reply.status, {}, body)
+
+    assert any(reply.outcome is Accepted for reply in contract.replies)
+    for reply in contract.replies:
+        outcome = outcome_of(reply)
+        assert type(outcome) is reply.outcome, reply
+        assert getattr(outcome, "scope", None) is reply.scope, reply
+        if isinstance(outcome, Accepted):
+            assert contract.success.holds(reply.body)
+
+
+@EVERY_CONTRACT
+@pytest.mark.parametrize("status", [301, 401, 404, 429, 500, 503])
+def test_a_success_in_the_body_of_another_status_is_never_accepted(contract: PlatformContract, status: int) -> None:
+    for reply in contract.replies:
+        if reply.outcome is Accepted:
+            assert not isinstance(contract.parse_reply(status, {}, json.dumps(reply.body).encode()), Accepted)
+
+
+def test_places_and_texts_in_a_reply_are_found() -> None:
+    value = {"messages": [{"id": "a"}, {"id": "b"}], "x": {"y": [["deep"], {"z": "deeper"}]}}
+    assert value_at(value, "messages.1.id") == "b"
+    assert [value_at(value, path) for path in ("messages.2.id", "messages.-1", "messages.id", "x.q.r", "")] == [
+        None
+    ] * 5
+    assert all_text_of(value) == "a b deep deeper"
 
 
 @pytest.mark.parametrize(
