@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -117,14 +118,8 @@ def test_a_platform_device_can_be_paused_resumed_and_removed_but_not_refreshed(d
 
 def test_a_removed_device_is_unlinked_at_its_phone_and_its_queue_is_cancelled(daemon: Daemon, fleet: Fleet) -> None:
     jid = daemon.add_paired("leaving", "60120000002")
-    later = fleet.send("leaving", RECIPIENT, "never sent") if False else None
-    assert later is None
-    daemon.ok("device", "pause", "leaving")
-    message_id = fleet.send("leaving", RECIPIENT, "never sent")
-    daemon.ok("device", "resume", "leaving")
-    daemon.ok("device", "pause", "shop")
-    daemon.ok("device", "resume", "shop")
-    assert message_id
+    later = datetime.now(UTC) + timedelta(hours=1)
+    message_id = fleet.send("leaving", RECIPIENT, "never sent", not_before=later)
     daemon.ok("device", "remove", "leaving")
 
     def unlinked() -> bool:
@@ -132,6 +127,7 @@ def test_a_removed_device_is_unlinked_at_its_phone_and_its_queue_is_cancelled(da
         return jid not in companions
 
     eventually(unlinked, 20, "the phone to list it no longer")
+    assert fleet.states([message_id])[message_id]["state"] == "cancelled"
     assert "leaving" not in [device["name"] for device in daemon.json("device", "list")]
     # The name is free again, and the phone can be linked again.
     assert daemon.add_paired("leaving", "60120000002") != jid

@@ -193,8 +193,17 @@ def test_software_that_people_run_themselves_may_be_on_this_machine(name: str) -
 
 @pytest.mark.parametrize(
     "body",
-    ["", "hello", "[]", '{"name": ""}', '{"name": "a b"}', '{"name": "a", "language": "english please"}']
-    + ['{"name": "a", "components": {}}', '{"name": "a", "variables": {"1": 2}}', '{"name": "a", "more": 1}'],
+    [
+        "",
+        "hello",
+        "[]",
+        '{"name": ""}',
+        '{"name": "a b"}',
+        '{"name": "a", "language": "english please"}',
+        '{"name": "a", "components": {}}',
+        '{"name": "a", "variables": {"1": 2}}',
+        '{"name": "a", "more": 1}',
+    ],
 )
 def test_what_is_no_template_is_refused(body: str) -> None:
     with pytest.raises(MessageNotUsable) as refused:
