@@ -22,7 +22,7 @@ from commands.csv_file import Line, read_csv
 from commands.moments import read_moment
 from commands.output import AsJson, choose_home, current_home, err, out, print_json, print_table, reported
 from config.daemon import read_daemon_file
-from config.errors import NoAnswer, NotFound, Refused
+from config.errors import NoAnswer, NotFound, Refused, UsageWrong
 from config.settings import load_settings
 from storage.outbox import FINAL_STATES
 
@@ -84,7 +84,7 @@ def send(
         _send_file(csv, device, common, skip_refused=skip_refused, wait=wait, as_json=as_json)
         return
     if device is None or to is None or (text is None and media is None):
-        raise Refused("DEVICE, TO and TEXT are needed.", "run.py send DEVICE TO TEXT, or --csv FILE.", code="usage")
+        raise UsageWrong("DEVICE, TO and TEXT are needed.", "run.py send DEVICE TO TEXT, or --csv FILE.")
     with Fleet(current_home().path) as fleet:
         message_id = fleet.send(
             device,
@@ -269,7 +269,7 @@ def resolve(
 ) -> None:
     """Settle an in-doubt message by your own knowledge."""
     if sent == resend:
-        raise Refused("Say either --sent or --resend.", "Ask the recipient whether it arrived.", code="usage")
+        raise UsageWrong("Say either --sent or --resend.", "Ask the recipient whether it arrived.")
     with Fleet(current_home().path) as fleet:
         fleet.resolve(message_id, sent=sent)
     out.print(f"Message {message_id} is {'sent' if sent else 'queued again'}.")

@@ -15,6 +15,7 @@ import typer
 
 from actors.fleet import Fleet
 from actors.platforms import contract_of
+from commands.account_check import check_device
 from commands.output import AsJson, ago, current_home, err, out, print_json, print_table, reported
 from config.errors import NoAnswer, Refused
 from storage.devices import Device
@@ -68,10 +69,7 @@ def _credentials(platform: str, file: Path | None) -> dict[str, str]:
     contract = contract_of(platform)
     given: dict[str, str] = {}
     if file is not None:
-        try:
-            text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise Refused(f"The credentials file cannot be read: {type(error).__name__}.", code="bad_file") from None
+        text = sys.stdin.read() if str(file) == "-" else _content(str(file))
         for line in text.splitlines():
             key, separator, value = line.partition("=")
             if separator and not line.lstrip().startswith("#"):
@@ -86,6 +84,8 @@ def _credentials(platform: str, file: Path | None) -> dict[str, str]:
             )
             if answer:
                 given[each.name] = str(answer)
+        if each.is_file and given.get(each.name):
+            given[each.name] = _content(given[each.name])
         if each.required and not given.get(each.name):
             raise Refused(
                 f"{contract.title} needs the credential {each.name!r} ({each.title}).",
@@ -93,6 +93,13 @@ def _credentials(platform: str, file: Path | None) -> dict[str, str]:
                 code="credential_missing",
             )
     return given
+
+
+def _content(path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"The credentials file cannot be read: {type(error).__name__}.", code="bad_file") from None
 
 
 def _proxy(proxy: str | None, variable: str | None) -> str | None:
@@ -245,6 +252,9 @@ def _show_pairing(name: str, text: str, *, by_code: bool, as_json: bool) -> None
     else:
         segno.make_qr(text).terminal(compact=True)
         err.print("On the phone: Linked devices, Link a device, and scan. A new code follows when this one is old.")
+
+
+app.command("test")(check_device)
 
 
 @app.command("refresh")

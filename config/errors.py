@@ -36,6 +36,13 @@ class ConfigurationInvalid(SalamanderError):
     exit_code = 2
 
 
+class UsageWrong(SalamanderError):
+    """A command was called with arguments that do not make sense together."""
+
+    code = "usage"
+    exit_code = 2
+
+
 class HomeNotUsable(SalamanderError):
     """The home directory cannot be created, read or written."""
 

@@ -158,6 +158,10 @@ class SimulatorClient:
         """Set a fault on a platform."""
         self.call("platform_fault", name=name, kind=kind, seconds=seconds)
 
+    def platform_callback(self, name: str, url: str) -> None:
+        """Let a platform report each message's stages to ``url`` on loopback ("": nowhere)."""
+        self.call("platform_callback", name=name, url=url)
+
     def platform_faults(self) -> dict[str, str]:
         """Return the kinds of faults of the platforms, one line each."""
         result: dict[str, str] = self.call("platform_faults")

@@ -186,6 +186,10 @@ class Control:
         """Set a fault on a platform."""
         self._platforms.set_fault(name, kind, seconds)
 
+    def do_platform_callback(self, name: str, url: str) -> None:
+        """Let a platform report each message's stages to an address on loopback ("": nowhere)."""
+        self._platforms.set_callback(name, url)
+
     def do_faults(self) -> dict[str, str]:
         """Return the kinds of faults of WhatsApp, one line each."""
         return {kind: fault.line for kind, fault in FAULTS.items()}

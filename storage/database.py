@@ -28,6 +28,9 @@ _STATEMENT_MILLISECONDS = 15_000
 #: A connection unused for this long is checked before use, since the server may have been restarted.
 _IDLE_CHECK_SECONDS = 1.0
 
+#: After how many uses a statement is prepared (psycopg's own default).
+_PREPARE_AFTER = 5
+
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
 
@@ -163,9 +166,12 @@ class SingleConnection(Database):
 
 
 class PooledConnections(Database):
-    """At most ``size`` connections, shared by the threads of one process. Open it only after the fork."""
+    """At most ``size`` connections, shared by the threads of one process. Open it only after the fork.
 
-    def __init__(self, url: str, size: int) -> None:
+    ``pooled`` says that ``url`` leads through a pooler, where a prepared statement would meet another connection.
+    """
+
+    def __init__(self, url: str, size: int, *, pooled: bool = False) -> None:
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             url,
             min_size=0,
@@ -173,7 +179,11 @@ class PooledConnections(Database):
             max_idle=30.0,
             timeout=_CONNECT_SECONDS,
             reconnect_timeout=_CONNECT_SECONDS,
-            kwargs={**_connect_arguments(url), "row_factory": dict_row},
+            kwargs={
+                **_connect_arguments(url),
+                "row_factory": dict_row,
+                "prepare_threshold": None if pooled else _PREPARE_AFTER,
+            },
             check=ConnectionPool.check_connection,
             open=True,
         )

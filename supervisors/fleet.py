@@ -230,7 +230,7 @@ class FleetSupervisor(SupervisedChild):
 
     def _fell(self, child: Child, code: str, words: str) -> None:
         """Note that a child is down: kill what is left of it and set the time of its next start."""
-        if child.address is None:
+        if child.address is None or self._stopping:
             return
         now = time.monotonic()
         child.address = None

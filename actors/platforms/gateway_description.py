@@ -58,7 +58,7 @@ from actors.platforms.webhooks import Stage
 ACCOUNT_PLACEHOLDERS = frozenset({"token", "secret", "sender"})
 MESSAGE_PLACEHOLDERS = frozenset({"to", "text", "kind", "media_url", "media_name", "reference"})
 _PLACEHOLDER = re.compile(r"\{([a-z_]*)\}")
-_PATH = re.compile(r"(/[A-Za-z0-9._~%{}-]*)+")
+_PATH = re.compile(r"(/[A-Za-z0-9._~%-]+)+/?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,60}")
 _HOST = re.compile(r"[a-z0-9.*:-]{1,253}")
 #: Headers that the transport sets itself.

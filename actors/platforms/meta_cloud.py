@@ -80,7 +80,11 @@ class MetaCloud(CloudApi):
         given = query.get("hub.verify_token", "")
         if query.get("hub.mode") != "subscribe" or not expected:
             return None
-        return query.get("hub.challenge") if hmac.compare_digest(expected.encode(), given.encode("utf-8", "surrogatepass")) else None
+        return (
+            query.get("hub.challenge")
+            if hmac.compare_digest(expected.encode(), given.encode("utf-8", "surrogatepass"))
+            else None
+        )
 
     def verify_webhook(self, headers: Mapping[str, str], body: bytes, url: str, account: Account) -> bool:
         """Say whether the app's secret signed the body. Without the secret no webhook is believed."""

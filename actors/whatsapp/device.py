@@ -23,6 +23,7 @@ from actors.whatsapp.mailbox import (
     Pair,
     Pause,
     Refresh,
+    SendingFailed,
     Supervisor,
     Unlink,
     Unwell,
@@ -98,6 +99,8 @@ class WhatsAppDevice:
             case Unwell(generation):
                 if generation == self._generation:
                     await self._trouble("stuck", "a send hangs in the library")
+            case SendingFailed(error):
+                raise error
             case Deadline(cause_code, era):
                 if era == self._era:
                     await self._passed(cause_code)
@@ -118,6 +121,11 @@ class WhatsAppDevice:
         client = self._healthy_client()
         if client is not None:
             self._sending = asyncio.ensure_future(self._send_all(client))
+            self._sending.add_done_callback(self._sending_ended)
+
+    def _sending_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.tell(SendingFailed(error))
 
     def _healthy_client(self) -> WhatsAppClient | None:
         """Return a client that can send now. When there is none and none is on its way, ask for a refresh."""

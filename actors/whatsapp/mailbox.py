@@ -57,6 +57,13 @@ class Unwell:
 
 
 @dataclass(frozen=True)
+class SendingFailed:
+    """Sending ended with an error that nobody foresaw; the actor fails with it, and its parent acts."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True)
 class Happened:
     """The client of generation ``generation`` reports an event."""
 
@@ -64,7 +71,7 @@ class Happened:
     event: ClientEvent
 
 
-DeviceMessage = Refresh | Pair | Pause | Unlink | Work | Deadline | Unwell | Happened
+DeviceMessage = Refresh | Pair | Pause | Unlink | Work | Deadline | Unwell | SendingFailed | Happened
 
 
 @dataclass(frozen=True)

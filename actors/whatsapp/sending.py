@@ -87,6 +87,7 @@ class Sender:
                     )
                 )
                 self._watch_late_answer(claim, call)
+                give_up()  # the library is busy with it for another minute; the lane must not wait for that
                 return
             logger().warning("The library hangs before sending; closing its client", device=self._name)
             give_up()

@@ -24,7 +24,8 @@ from actors.whatsapp.services import DATABASE_THREADS, Services
 from config.daemon import loopback_endpoint
 from config.logging import logger
 from storage.credentials import CredentialSeal
-from storage.database import PooledConnections, database_url, whatsmeow_url
+from storage.database import WHATSMEOW_DATABASE, PooledConnections, database_url, whatsmeow_url
+from storage.pooler import Pooler
 from supervisors.devices import DeviceSupervisor
 from supervisors.processes import raise_descriptor_limit
 
@@ -32,6 +33,10 @@ from supervisors.processes import raise_descriptor_limit
 _LOOP_SILENCE_SECONDS = 10.0
 #: Threads for the library's blocking calls: one for each connected client, plus sends and probes under way.
 _LIBRARY_THREADS = 512
+
+
+#: Connections to PostgreSQL that all clients of a shard share.
+_STORE_CONNECTIONS = 2
 
 
 class WhatsAppShard(SupervisedChild):
@@ -133,16 +138,18 @@ class WhatsAppShard(SupervisedChild):
         gate = DialGate(upstream, self.start.connects_per_second, lambda: len(self.hosted()))
         await gate.start()
         self._gate = gate
+        store_url, pooled = await self._store()
         services = Services(
             home=self.home,
             settings=self.settings,
             owner=self.start.owner,
             database=PooledConnections(database_url(self.home, self.settings), DATABASE_THREADS),
-            sessions=PooledConnections(whatsmeow_url(self.home, self.settings), 1),
+            sessions=PooledConnections(store_url, 1, pooled=pooled),
             seal=CredentialSeal(self.home.credentials_key),
             loopback=endpoint is not None,
             library=ClientLibrary(
-                store_url=whatsmeow_url(self.home, self.settings),
+                store_url=store_url,
+                pooled=pooled,
                 default_proxy=endpoint.proxy if endpoint else None,
                 noise_root=bytes.fromhex(endpoint.noise_root) if endpoint else None,
                 threads=_LIBRARY_THREADS,
@@ -162,6 +169,18 @@ class WhatsAppShard(SupervisedChild):
             self._loop_seen = time.monotonic()
             await asyncio.sleep(0.5)
         await watch
+
+    async def _store(self) -> tuple[str, bool]:
+        """Return where the library finds its store, and whether that is a pooler.
+
+        On the embedded server, whose connections are few, it is one of our own. Others bring PgBouncer.
+        """
+        url = whatsmeow_url(self.home, self.settings)
+        if self.settings.whatsmeow_database_url is not None:
+            return url, False
+        pooler = Pooler(url, _STORE_CONNECTIONS)
+        await pooler.start()
+        return pooler.url(WHATSMEOW_DATABASE), True
 
 
 def _forget_task(work: Any) -> None:

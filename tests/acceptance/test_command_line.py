@@ -31,8 +31,7 @@ def await_inbox(daemon: Daemon, number: str, messages: int) -> list[Any]:
         rows = daemon.json("simulator", "inbox", number)
         return rows if len(rows) >= messages else None
 
-    rows: list[Any] = eventually(received, 20, f"{messages} messages for {number}") or []
-    return rows
+    return eventually(received, 20, f"{messages} messages for {number}")
 
 
 def test_a_running_daemon_tells_its_status_and_refuses_a_second_start(daemon: Daemon) -> None:
@@ -123,9 +122,7 @@ def test_media_that_cannot_be_had_fails_and_the_lane_goes_on(daemon: Daemon, fil
 def test_a_platform_device_sends_one_request_a_message_and_is_never_refreshed(
     daemon: Daemon, files: str, platform: str
 ) -> None:
-    credentials = {
-        f"SALAMANDER_CREDENTIAL_{name.upper()}": value for name, value in DEFAULT_ACCOUNTS[platform].items()
-    }
+    credentials = {f"SALAMANDER_CREDENTIAL_{name.upper()}": value for name, value in DEFAULT_ACCOUNTS[platform].items()}
     base_url = daemon.json("simulator", "info")["platforms"][platform]
     add = ("device", "add", platform, "--platform", platform, "--base-url", base_url)
     daemon.ok(*add, environment=clean_environment(**credentials))
@@ -168,17 +165,13 @@ def test_a_platform_that_does_not_say_success_is_not_believed(daemon: Daemon) ->
 def test_every_table_can_be_read_by_people(daemon: Daemon) -> None:
     for command in (
         ("status",),
-        ("device", "list"),
         ("device", "show", "by-qr"),
         ("messages",),
         ("message", "1"),
         ("restarts",),
         ("events",),
         ("logs",),
-        ("simulator", "info"),
-        ("simulator", "faults"),
         ("simulator", "stats"),
         ("simulator", "inbox", RECIPIENT),
-        ("simulator", "platform-log", "wablas"),
     ):
         assert daemon.ok(*command).strip(), command

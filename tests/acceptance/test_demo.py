@@ -7,9 +7,9 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.support.daemon import clean_environment, command_line
-
 import psutil
+
+from tests.support.daemon import clean_environment, command_line
 
 
 def processes_below(directory: Path) -> list[str]:

@@ -45,9 +45,7 @@ def test_a_reset_connection_heals_and_the_message_arrives_once(daemon: Daemon, f
     assert fleet.device("shop").state_since != online_since
 
 
-def test_a_server_that_refuses_connections_for_a_while_is_tried_until_it_is_back(
-    daemon: Daemon, fleet: Fleet
-) -> None:
+def test_a_server_that_refuses_connections_for_a_while_is_tried_until_it_is_back(daemon: Daemon, fleet: Fleet) -> None:
     daemon.simulator.fault("refuse", seconds=8)
     daemon.simulator.fault("reset", jid=fleet.device("shop").jid)
     eventually(lambda: fleet.device("shop").state != "online", 10, "the device to notice")

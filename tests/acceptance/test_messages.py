@@ -142,7 +142,6 @@ def test_without_a_receipt_the_message_is_in_doubt_under_its_known_id_until_the_
     assert daemon.texts("60199000022") == ["in doubt"]
 
 
-@pytest.mark.xfail(strict=True, reason="the lane waits until the library gives up its send, more than a minute later")
 def test_a_doubt_does_not_block_its_lane(daemon: Daemon, fleet: Fleet, fault: str) -> None:
     daemon.simulator.fault("drop-message", jid=fault)
     doubtful = fleet.send("shop", "60199000023", "swallowed")

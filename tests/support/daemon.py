@@ -34,7 +34,7 @@ _COMMAND_SECONDS = 150.0
 _Found = TypeVar("_Found")
 
 
-def eventually(look: Callable[[], _Found], seconds: float, what: str) -> _Found:
+def eventually(look: Callable[[], _Found | None], seconds: float, what: str) -> _Found:
     """Poll until ``look()`` is true and return it; ``what`` tells what was waited for in vain."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
@@ -211,9 +211,7 @@ class Daemon:
                         return process
             return None
 
-        found = eventually(look, 15, f"a process named {name}")
-        assert found is not None
-        return found
+        return eventually(look, 15, f"a process named {name}")
 
     def kill(self, name: str) -> int:
         """SIGKILL a process and return its pid once it is gone."""

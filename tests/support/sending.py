@@ -67,6 +67,12 @@ class Sending:
 
         eventually(enough, seconds, f"{number} more messages to be accepted")
 
+    def await_failure(self, seconds: float = 90.0) -> BaseException:
+        """Wait until sending is no longer possible, and return the error that said so."""
+        error = eventually(lambda: self._error, seconds, "the sender to fail")
+        self._error = None
+        return error
+
     def _run(self) -> None:
         try:
             with self._daemon.fleet() as fleet:

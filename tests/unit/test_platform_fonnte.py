@@ -75,12 +75,13 @@ def test_a_message_and_the_device_can_be_asked_about() -> None:
     answer = {"id": "80367170", "message_status": "expired", "status": True}
     report = CONTRACT.parse_status(200, {}, json.dumps(answer).encode(), "80367170")
     assert report == DeliveryReport(Stage.FAILED, "80367170", code="expired", reason="expired")
-    for answer, state in (
+    answers: list[tuple[dict[str, Any], AccountState]] = [
         ({"status": True, "device_status": "connect"}, AccountState.CONNECTED),
         ({"status": True, "device_status": "disconnect"}, AccountState.DISCONNECTED),
         ({"status": False, "reason": "token invalid"}, AccountState.REFUSED),
         ({"status": True}, AccountState.UNKNOWN),
-    ):
-        check = CONTRACT.parse_check(200, {}, json.dumps(answer).encode())
+    ]
+    for said, state in answers:
+        check = CONTRACT.parse_check(200, {}, json.dumps(said).encode())
         assert check is not None
         assert check.state is state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import tomllib
 from dataclasses import replace
 
 import pytest
@@ -40,9 +41,8 @@ def reply(request: Request, status: int, value: object) -> Outcome:
 
 
 def test_the_example_in_the_documentation_is_a_description() -> None:
-    documented = (
-        inspect.cleandoc(gateway_description.__doc__ or "").partition("\n\n")[2].rpartition("\n\nPlaceholders")[0]
-    )
+    _, _, example = inspect.cleandoc(gateway_description.__doc__ or "").partition("same as JSON):\n\n")
+    documented, _, _ = example.partition("\n\nPlaceholders")
     assert description_of(inspect.cleandoc(documented)).media is not None
 
 
@@ -145,8 +145,6 @@ def test_requests_go_to_the_hosts_of_the_description_alone(url: str) -> None:
 
 
 def test_the_same_may_be_written_as_json() -> None:
-    import tomllib
-
     assert description_of(json.dumps(tomllib.loads(EXAMPLE))) == description_of(EXAMPLE)
 
 
