@@ -4,8 +4,9 @@
     benchmarks/faults.py --kills 1000 --messages 20000 --seed 7
 
 It starts a daemon with the loopback simulator on a home of its own, strikes as the seed says, and then compares what
-was accepted with what each recipient decrypted and each platform recorded. The exit status is 0 only when nothing
-was lost, doubled, misplaced or left without an outcome.
+was accepted with what each recipient decrypted and each platform recorded. Beside it, plain neonize scripts with a
+retry loop get messages and strikes of the same kinds. With --disk-full, the disk under another fleet's home is
+filled (this needs root). The exit status is 0 only when nothing was lost, doubled, misplaced or left undecided.
 """
 
 from __future__ import annotations
@@ -16,17 +17,23 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.support.campaign import Campaign, Outcome
+from benchmarks.support.disk_full import CannotMount, run_disk_full
+from benchmarks.support.naive import KINDS, NaiveRun
 from benchmarks.support.plan import WEIGHTS, Strike, plan
 from config.home import Home
 
 #: Several devices share a shard, so that one's trouble could reach another.
 SETTINGS = {"max_shards": 3}
+#: The comparison: so many scripts, and at most so many messages.
+BASELINE_NUMBERS = 3
+BASELINE_MESSAGES = 300
 
 
 def main() -> int:
@@ -59,17 +66,55 @@ def main() -> int:
             print(f"The home is kept: {directory / 'home'}", file=sys.stderr)
         else:
             shutil.rmtree(directory, ignore_errors=True)
-    report = {**outcome.as_dict(), "seed": arguments.seed, "devices": arguments.devices}
+    report: dict[str, Any] = {**outcome.as_dict(), "seed": arguments.seed, "devices": arguments.devices}
+    good = _is_good(outcome)
+    if arguments.disk_full:
+        say("filling the disk under another home")
+        report["disk_full"], disk_is_good = _disk_full(say)
+        good = good and disk_is_good
+    if not arguments.no_baseline:
+        say("the same kinds of strikes against plain scripts with a retry loop")
+        report["baseline"] = _baseline(arguments)
     for line in outcome.findings():
         print(line, file=sys.stderr)
     _print(report)
     if arguments.json:
         print(json.dumps(report, ensure_ascii=False), flush=True)
-    return 0 if _is_good(outcome) else 1
+    return 0 if good else 1
 
 
 def _is_good(outcome: Outcome) -> bool:
     return outcome.verdict.good and not outcome.never_healed and not outcome.sending.key_mismatches
+
+
+def _baseline(arguments: argparse.Namespace) -> dict[str, int]:
+    """Run the plain scripts, on fewer messages when there are many: they are slow when something breaks."""
+    messages = min(arguments.messages, BASELINE_MESSAGES)
+    usable = [strike for strike in _strikes(arguments) if strike.kind in KINDS]
+    strikes = usable[: max(1, round(len(usable) * messages / arguments.messages))]
+    with tempfile.TemporaryDirectory(prefix="salamander-baseline-", ignore_cleanup_errors=True) as directory:
+        run = NaiveRun(Path(directory) / "home", numbers=BASELINE_NUMBERS, seed=arguments.seed)
+        return run.run(strikes, messages).as_dict()
+
+
+def _disk_full(say: Callable[[str], None]) -> tuple[dict[str, Any] | str, bool]:
+    """Run the full disk; return its figures and whether all was well, or why it could not be run."""
+    with tempfile.TemporaryDirectory(prefix="salamander-disk-", ignore_cleanup_errors=True) as directory:
+        try:
+            found = run_disk_full(Path(directory) / "disk", say)
+        except CannotMount as error:
+            return f"skipped: {error}", True
+    verdict = found.verdict
+    figures = {
+        "accepted": verdict.accepted,
+        "lost": len(verdict.lost),
+        "duplicated": len(verdict.duplicated),
+        "in_doubt": len(verdict.in_doubt),
+        "accepted_while_full": found.accepted_while_full,
+        "refused_while_full": found.refused_while_full,
+        "heal_seconds": round(found.heal_seconds, 1),
+    }
+    return figures, verdict.good
 
 
 def _arguments() -> argparse.Namespace:
@@ -82,6 +127,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=sorted(WEIGHTS), help="strike only so (repeatable)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the daemon")
     parser.add_argument("--keep", action="store_true", help="keep the home (a run that went wrong keeps it anyway)")
+    parser.add_argument("--no-baseline", action="store_true", help="do not compare with plain scripts")
+    parser.add_argument("--disk-full", action="store_true", help="also fill the disk under a fleet (needs root)")
     parser.add_argument("--quiet", action="store_true", help="do not tell what happens")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     return parser.parse_args()

@@ -11,7 +11,7 @@ from actors.platforms.checks import check_account
 from actors.platforms.outcomes import AccountCheck, AccountState
 from actors.platforms.transport import PlatformTransport
 from commands.output import AsJson, current_home, out, print_json, reported
-from config.daemon import loopback_endpoint
+from config.daemon import read_daemon_file
 from config.errors import DaemonNotRunning, Refused
 from config.home import Home
 from config.settings import Settings, load_settings
@@ -71,12 +71,13 @@ def ask_provider(home: Home, device: Device) -> AccountCheck:
         Refused: the account cannot be used as it is.
         ConfigurationInvalid: its credentials were sealed with another key.
     """
+    daemon = read_daemon_file(home)
     contract, seal = contract_of(device.platform or ""), CredentialSeal(home.credentials_key)
     account = check_account(
         contract,
         device.base_url,
         seal.open(device.credentials) if device.credentials else {},
-        loopback_allowed=loopback_endpoint(home) is not None,
+        loopback_allowed=daemon is not None and daemon.simulator,
     )
     request = contract.build_check(account)
     if request is None:

@@ -80,7 +80,10 @@ def _credentials(platform: str, file: Path | None) -> dict[str, str]:
             given[each.name] = os.environ[variable]
         if each.name not in given and sys.stdin.isatty() and str(file) != "-":
             answer = typer.prompt(
-                each.title, default="" if not each.required else None, hide_input=each.secret, err=True
+                each.title + " (the path of its file)" * each.is_file,
+                default="" if not each.required else None,
+                hide_input=each.secret and not each.is_file,
+                err=True,
             )
             if answer:
                 given[each.name] = str(answer)

@@ -33,6 +33,7 @@ from actors.messages import (
 from actors.platforms.actor import PlatformActor
 from actors.router import Router
 from actors.whatsapp.flight_recorder import read_suspects
+from actors.whatsapp.preload import preload
 from config.errors import StorageUnavailable
 from config.logging import logger
 from storage import devices, leases
@@ -113,6 +114,7 @@ class FleetSupervisor(SupervisedChild):
     def begin(self) -> None:
         """Begin: the router first, then whatever the device table asks for."""
         logger().info("The fleet starts")
+        preload()
         self._children.setdefault("router", Child("router", "router"))
         self.on_wakeup("tick")
 

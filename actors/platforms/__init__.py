@@ -35,6 +35,7 @@ _MACHINERY = frozenset(
         "gateway_description",
         "limits",
         "outcomes",
+        "pace",
         "replies",
         "templates",
         "transport",

@@ -63,6 +63,7 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,60}")
 _HOST = re.compile(r"[a-z0-9.*:-]{1,253}")
 #: Headers that the transport sets itself.
 _OWN_HEADERS = frozenset({"host", "content-length", "content-type", "connection", "transfer-encoding", "expect"})
+_DEEPEST = 20
 _SCALARS = (str, int, float, bool)
 
 
@@ -189,9 +190,23 @@ def _read(text: str) -> dict[str, Any]:
         given = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
     except (ValueError, RecursionError):
         raise DescriptionInvalid("it is neither TOML nor JSON") from None
-    if not isinstance(given, dict):
-        raise DescriptionInvalid("it is no table")
+    if not isinstance(given, dict) or _depth(given) > _DEEPEST:
+        raise DescriptionInvalid("it is no table, or has tables within tables without end")
     return given
+
+
+def _depth(value: object) -> int:
+    """Return how deep tables and lists are nested, without recursion: the text comes from outside."""
+    depth, level = 0, [value]
+    while level and depth <= _DEEPEST:
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        depth += 1
+    return depth
 
 
 def _expect(given: dict[str, Any], known: set[str], where: str) -> None:
@@ -288,7 +303,7 @@ def _placeholders(template: object) -> set[str]:
 def _failure(given: dict[str, Any]) -> Failure:
     _expect(given, {"contains", "outcome", "scope", "seconds"}, "reply.failures")
     contains, seconds = _text(given, "contains").lower(), given.get("seconds", 60)
-    if not contains or given.get("outcome") not in {"retry", "rejected"}:
+    if not contains or _text(given, "outcome") not in {"retry", "rejected"}:
         raise DescriptionInvalid('a failure contains a text, and its outcome is "retry" or "rejected"')
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 1 <= seconds <= 86_400:
         raise DescriptionInvalid("a failure's seconds are 1 to 86400")

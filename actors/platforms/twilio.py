@@ -191,7 +191,7 @@ class Twilio(PlatformContract):
             return AccountCheck(AccountState.CONNECTED, "active")
         if status == 200 and state in {"suspended", "closed"}:
             return AccountCheck(AccountState.REFUSED, f"the account is {state}")
-        if reply.get("code") in _CREDENTIAL:
+        if isinstance(code := reply.get("code"), int) and code in _CREDENTIAL:
             return AccountCheck(AccountState.REFUSED, text_of(reply.get("message")))
         return judge_check_status(status, text_of(reply.get("message")))
 

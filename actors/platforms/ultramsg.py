@@ -205,7 +205,7 @@ class UltraMsg(PlatformContract):
         """Return the stage that a ``message_ack`` tells, or a ``message_create``, which ties our reference to ids."""
         del headers, account
         event = json_object(body) or {}
-        kind = event.get("event_type")
+        kind = text_of(event.get("event_type"))
         if kind not in {"message_ack", "message_create"}:
             return []
         stage = _STAGES.get(text_of(value_at(event, "data.ack")).lower())

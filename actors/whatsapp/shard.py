@@ -36,7 +36,7 @@ _LIBRARY_THREADS = 512
 
 
 #: Connections to PostgreSQL that all clients of a shard share.
-_STORE_CONNECTIONS = 2
+_STORE_CONNECTIONS = 1
 
 
 class WhatsAppShard(SupervisedChild):

@@ -26,7 +26,7 @@ PACE_SECONDS = 1.0
 #: How long nothing at all may move at the end before what is unfinished counts as stuck, and how long receipts
 #: may still settle what is in doubt, in seconds.
 _STUCK_SECONDS = 120.0
-_RECEIPT_SECONDS = 40.0
+_RECEIPT_SECONDS = 25.0
 #: How long a whole end may take.
 _END_SECONDS = 900.0
 

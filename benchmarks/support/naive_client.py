@@ -2,7 +2,7 @@
 
 Run as a process of its own; its orders come as one line of JSON on standard input. It reads messages (one JSON list
 ``[to, text]`` a line) from a file that grows, sends each, and on an exception tries three times more. How far it came
-stands in another file, so that it can be started again. It uses nothing of ours but the switch to the loopback WhatsApp.
+stands in another file, so that it can be started again. Of ours, it uses the switch to the loopback WhatsApp alone.
 """
 
 from __future__ import annotations

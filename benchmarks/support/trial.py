@@ -22,7 +22,7 @@ from config.home import DAEMON_VARIABLE, Home
 from config.settings import load_settings
 from simulator.client import SimulatorClient
 from simulator.platforms.server import DEFAULT_ACCOUNTS
-from storage import devices, outbox
+from storage import devices
 from storage.database import SingleConnection, database_url
 from storage.devices import Device
 
@@ -170,13 +170,14 @@ class Trial:
         return told
 
     def unfinished(self) -> dict[str, int]:
-        """Return how many messages are queued, being sent, or in doubt."""
+        """Return how many messages are queued, being sent, or in doubt where evidence may still come."""
         with self._transaction() as connection:
-            return {
-                state: count
-                for state, count in outbox.counts(connection).items()
-                if state in UNFINISHED or state == "in_doubt"
-            }
+            rows = connection.execute(
+                "select o.state, count(*) as messages from outbox o join device d on d.id = o.device_id"
+                " where o.state = any(%s) or (o.state = 'in_doubt' and not d.name = any(%s)) group by 1",
+                [sorted(UNFINISHED), sorted(UNASKABLE)],
+            )
+            return {row["state"]: row["messages"] for row in rows}
 
     def story_of(self, message_id: int) -> str:
         """Return all that is known of one message, for people."""

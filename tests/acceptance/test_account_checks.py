@@ -13,7 +13,7 @@ from tests.support.daemon import Daemon, clean_environment, eventually
 if TYPE_CHECKING:
     from pathlib import Path
 
-PLATFORMS = ("evolution", "http", "twilio")
+PLATFORMS = ("http", "twilio")
 
 
 def add(daemon: Daemon, name: str, platform: str, directory: Path, **changed: str) -> None:
@@ -44,7 +44,7 @@ def test_an_account_is_connected_disconnected_or_refused(daemon: Daemon, platfor
         daemon.simulator.platform_fault(platform, "disconnected")
         assert daemon.run("device", "test", platform).returncode == 10
         daemon.simulator.platform_fault(platform, "clear")
-    secret = {"evolution": "api_key", "http": "token", "twilio": "auth_token"}[platform]
+    secret = {"http": "token", "twilio": "auth_token"}[platform]
     add(daemon, f"{platform}-wrong", platform, tmp_path, **{secret: "another-invented-value"})
     wrong = daemon.run("device", "test", f"{platform}-wrong")
     assert wrong.returncode == 11, wrong.stdout + wrong.stderr

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from actors.platforms import contract_of, contracts
-from actors.platforms.contract import PlatformContract
+from actors.platforms.contract import PlatformContract, Request
 from actors.platforms.limits import KINDS, TEMPLATE
 from actors.platforms.outcomes import Accepted, AccountState, Outcome, Rejected, Retryable, Scope, Unknown
 from actors.platforms.transport import PlatformTransport
@@ -22,7 +22,7 @@ from simulator.platforms.server import DEFAULT_ACCOUNTS
 from tests.support.platforms import TEXT, Listener, Running, a_message_of, send, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from simulator.platforms.stand_in import StandIn
@@ -158,6 +158,45 @@ def test_messages_of_every_kind_arrive_as_they_were_sent(
     ids = [outcome.provider_id for outcome in outcomes if isinstance(outcome, Accepted)]
     assert ids == [each["id"] for each in log] or not any(ids)
     assert not [secret for secret in secrets_of(name) if secret in repr(log)]
+
+
+def _with_an_unknown_field(request: Request) -> Request:
+    body = request.body or b""
+    longer = body[:-1] + b',"unknown":1}' if body.startswith(b"{") else body + b"&unknown=1"
+    # A list of messages has its fields one level down.
+    return replace(request, body=longer.replace(b'}],"unknown":1}', b',"unknown":1}]}'))
+
+
+def _with_a_broken_body(request: Request) -> Request:
+    body = request.body or b""
+    return replace(request, body=body[:-1] if body.startswith(b"{") else body + b"&x=%zz")
+
+
+def _of_another_type(request: Request) -> Request:
+    return replace(request, headers={**request.headers, "Content-Type": "text/plain"})
+
+
+def _by_get(request: Request) -> Request:
+    return replace(request, method="GET")
+
+
+def _to_a_local_number(request: Request) -> Request:
+    return replace(request, body=(request.body or b"").replace(b"6281234567890", b"081234567890x"))
+
+
+@pytest.mark.parametrize(
+    "change", [_with_an_unknown_field, _with_a_broken_body, _of_another_type, _by_get, _to_a_local_number]
+)
+@EVERY_PLATFORM
+def test_a_stand_in_takes_the_documented_encoding_and_nothing_else(
+    running: Running, transport: PlatformTransport, name: str, change: Callable[[Request], Request]
+) -> None:
+    contract = contract_of(name)
+    request = contract.build_request(TEXT, running.account(name))
+    before = len(running.stand_ins.log(name))
+    assert not isinstance(transport.send(change(request), contract, 5), Accepted)
+    assert len(running.stand_ins.log(name)) == before
+    assert isinstance(transport.send(request, contract, 5), Accepted)
 
 
 @EVERY_PLATFORM

@@ -8,6 +8,8 @@ import tomllib
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from actors.platforms import gateway_description
 from actors.platforms.checks import AccountNotUsable, check_account, check_message

@@ -40,14 +40,18 @@ def scalars_in(value: Any) -> list[Any]:
     return [value]
 
 
-KEYS = st.sampled_from([*sorted(keys_in(KNOWN)), "entry", "changes", "value", "statuses", "payload", "event"])
+KEYS = st.sampled_from(
+    [*sorted(keys_in(KNOWN)), "entry", "changes", "value", "statuses", "payload", "event", "event_type"]
+)
 SCALARS = (
     st.none()
     | st.booleans()
     | st.integers()
     | st.floats(allow_nan=True)
     | st.text(max_size=20)
-    | st.sampled_from([*sorted(map(str, scalars_in(KNOWN))), "messages.update", "message.ack", "read", "failed"])
+    | st.sampled_from(
+        [*sorted(map(str, scalars_in(KNOWN))), "messages.update", "message.ack", "message_ack", "read", "failed"]
+    )
     | st.sampled_from([each for each in scalars_in(KNOWN) if isinstance(each, int)])
 )
 JSON_VALUES = st.recursive(
