@@ -34,6 +34,8 @@ class Media:
 class SendMessage:
     """Send ``text`` (with ``media``: as its caption) from ``device`` to the number or group ``to``.
 
+    ``template``: the text is the JSON of a template message (platforms of WhatsApp's official API only).
+
     A repeated ``idempotency_key`` gives the first message's id and sends nothing twice. Higher ``priority``
     overtakes on the device's lane. ``not_before`` schedules; after ``expires_at`` it is not sent any more.
     """
@@ -42,6 +44,7 @@ class SendMessage:
     to: str
     text: str = ""
     media: Media | None = None
+    template: bool = False
     idempotency_key: str | None = None
     priority: int = 0
     not_before: datetime | None = None

@@ -49,7 +49,7 @@ from config.errors import Refused, SalamanderError
 from config.logging import logger
 from storage import care, devices, fallbacks, outbox
 from storage.credentials import CredentialSeal
-from storage.database import Connection, SingleConnection, database_url
+from storage.database import SUPERVISOR_PATIENCE, Connection, SingleConnection, database_url
 from storage.devices import Device
 from storage.outbox import KeyConflict, NewMessage
 
@@ -71,7 +71,7 @@ class Router(SupervisedChild):
 
     def __init__(self) -> None:
         super().__init__()
-        self._database = SingleConnection(database_url(self.home, self.settings))
+        self._database = SingleConnection(database_url(self.home, self.settings), patience=SUPERVISOR_PATIENCE)
         self._seal = CredentialSeal(self.home.credentials_key)
         self._loopback = loopback_endpoint(self.home) is not None
         self._routes = Routes({}, {})
@@ -150,6 +150,12 @@ class Router(SupervisedChild):
         )
         if device.platform is not None:
             _check_route(device.platform, checked)
+        elif checked.kind == "template":
+            raise Problem(
+                "platform_only",
+                "Templates go by platforms of WhatsApp's official API only.",
+                "Send a text, or send by such a device.",
+            )
         return NewMessage(
             device_id=device.id,
             recipient=checked.recipient,

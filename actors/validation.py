@@ -176,7 +176,9 @@ def check_message(message: SendMessage, *, region: str, loopback_media: bool, no
                 f"The text has {len(message.text):,} characters; WhatsApp takes {TEXT_LIMIT:,}.",
                 "Shorten it, or send it as a document.",
             )
-        return Checked(recipient, "text", message.text, "", "")
+        return Checked(recipient, "template" if message.template else "text", message.text, "", "")
+    if message.template:
+        raise Problem("bad_template", "A template carries its media inside.", "Give a template, or media.")
     if len(message.text) > CAPTION_LIMIT:
         raise Problem(
             "text_too_long",

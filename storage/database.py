@@ -6,10 +6,12 @@ import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -25,12 +27,19 @@ WHATSMEOW_DATABASE = "whatsmeow"
 #: How long a connection attempt, and one statement, may take. Short: actors wait on them.
 _CONNECT_SECONDS = 5
 _STATEMENT_MILLISECONDS = 15_000
+#: How long an answer may take to begin, in seconds. The server's own limit is of no use when the server hangs.
+_ANSWER_SECONDS = 20.0
+#: A supervisor hangs with it no longer than this: it must show in time that it lives.
+SUPERVISOR_PATIENCE = 2.5
+#: After a use that took this long in vain, the server is left alone for half as long, in seconds.
+_SLOW_SECONDS = 1.0
 #: A connection unused for this long is checked before use, since the server may have been restarted.
 _IDLE_CHECK_SECONDS = 1.0
 
 #: After how many uses a statement is prepared (psycopg's own default).
 _PREPARE_AFTER = 5
 
+Result = TypeVar("Result")
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
 
@@ -126,35 +135,72 @@ class Database(ABC):
         """Close every connection."""
 
 
-class SingleConnection(Database):
-    """One connection, opened when first used and again when lost. It needs no thread."""
+class _ImpatientConnection(psycopg.Connection[Row]):
+    """A connection that is closed when the server neither answers nor goes away."""
 
-    def __init__(self, url: str) -> None:
+    patience = _ANSWER_SECONDS
+
+    def wait(self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None) -> Result:
+        """Wait as psycopg does, but not for ever."""
+        try:
+            return super().wait(gen, interval, self.patience if timeout is None else timeout)
+        except psycopg.OperationalError:
+            if self.info.transaction_status is TransactionStatus.ACTIVE:
+                self.close()  # an answer that came later would be taken for that to the next question
+            raise
+
+
+class SingleConnection(Database):
+    """One connection, opened when first used and again when lost. It needs no thread.
+
+    Args:
+        url: the database.
+        patience: how long an answer may take to begin, in seconds.
+    """
+
+    def __init__(self, url: str, *, patience: float = _ANSWER_SECONDS) -> None:
         self._url = url
-        self._connection: Connection | None = None
+        self._patience = patience
+        self._connection: _ImpatientConnection | None = None
         self._used = 0.0
+        self._not_before = 0.0
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Run a block in one transaction on the one connection."""
-        with storage_errors():
-            connection = self._usable()
-            try:
-                with connection.transaction():
-                    yield connection
-            finally:
-                self._used = time.monotonic()
-                if connection.closed or connection.broken:
-                    self.close()
+        began = time.monotonic()
+        if began < self._not_before:
+            raise _unavailable("it did not answer a moment ago")
+        try:
+            with storage_errors():
+                connection = self._usable()
+                try:
+                    with connection.transaction():
+                        yield connection
+                finally:
+                    self._used = time.monotonic()
+                    if connection.closed or connection.broken:
+                        self.close()
+        except StorageUnavailable:
+            taken = time.monotonic() - began
+            if taken > _SLOW_SECONDS:
+                self._not_before = began + 1.5 * taken
+            raise
 
-    def _usable(self) -> Connection:
+    def _usable(self) -> _ImpatientConnection:
         if self._connection is not None and time.monotonic() - self._used > _IDLE_CHECK_SECONDS:
+            asked = time.monotonic()
             try:
                 self._connection.execute("select 1")
             except psycopg.Error:
                 self.close()
+                if time.monotonic() - asked > _SLOW_SECONDS:
+                    raise  # it hangs; to connect anew would only take as long again
         if self._connection is None:
-            self._connection = psycopg.connect(self._url, row_factory=dict_row, **_connect_arguments(self._url))
+            arguments = _connect_arguments(self._url)
+            arguments["connect_timeout"] = min(_CONNECT_SECONDS, max(2, int(self._patience)))
+            self._connection = _ImpatientConnection.connect(self._url, row_factory=dict_row, **arguments)
+            self._connection.patience = self._patience
         return self._connection
 
     def close(self) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import itertools
 import os
 import secrets
 import socket
@@ -58,10 +57,7 @@ _OPTIONS = (
 #: How long a connection to the server may take, and how long an unused one is kept, in seconds.
 _CONNECT_SECONDS = 5
 _IDLE_SECONDS = 30.0
-#: How long a client waits for a connection before one more than the limit is opened, in seconds: clients whose open
-#: transactions wait for a second connection must not wait for each other.
-_PATIENCE_SECONDS = 3.0
-#: Such additional connections, at most.
+#: Connections beyond the limit, for clients that lost patience, at most.
 _MOST_ADDITIONAL = 4
 _USER = "store"
 
@@ -72,11 +68,14 @@ class Pooler:
     Args:
         url: the server's libpq URL. Its connection must not be encrypted by libpq: a unix socket, or loopback.
         limit: how many connections are used, ordinarily.
+        patience: how long a client waits before one more is opened, in seconds: clients in open transactions that
+            need a second connection must not wait for each other.
     """
 
-    def __init__(self, url: str, limit: int) -> None:
+    def __init__(self, url: str, limit: int, *, patience: float = 3.0) -> None:
         self._url = url
         self._limit = limit
+        self._patience = patience
         self._secret = secrets.token_hex(16)
         self._server: asyncio.Server | None = None
         self._clients: set[_Client] = set()
@@ -84,8 +83,8 @@ class Pooler:
         self._servers: set[_Server] = set()
         self._opening = 0
         self._waiting: deque[_Client] = deque()
-        self._parameters: dict[str, str] = {}
-        self._numbers = itertools.count(1)
+        self._welcome = b""
+        self._first_opening = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._tidying: asyncio.TimerHandle | None = None
 
@@ -144,10 +143,10 @@ class Pooler:
         Raises:
             OSError: the server cannot be reached.
         """
-        if not self._parameters:
-            server = await self._open()
-            self._release(server)
-        return welcome(self._parameters, next(self._numbers))
+        async with self._first_opening:
+            if not self._welcome:
+                self._release(await self._open())
+        return self._welcome
 
     def wants(self, client: _Client) -> None:
         """Lend a connection to a client, now or when one is free."""
@@ -159,11 +158,14 @@ class Pooler:
         if len(self._servers) + self._opening < self._limit:
             self._open_for_waiting()
         else:
-            asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, self._impatient)
+            asyncio.get_running_loop().call_later(self._patience, self._lose_patience)
 
     def done(self, server: _Server) -> None:
         """Take a connection back whose client is in no transaction."""
         if server.client is not None:
+            # Neither may stay held because the other could not take more.
+            server.client.hold(False)
+            server.hold(False)
             server.client.server = None
             server.client = None
         self._release(server)
@@ -196,9 +198,10 @@ class Pooler:
         server.unused_since = time.monotonic()
         self._idle.append(server)
 
-    def _impatient(self) -> None:
+    def _lose_patience(self) -> None:
         """Open one more connection when somebody has been waiting for too long."""
-        if not self._waiting or time.monotonic() - self._waiting[0].waits_since < _PATIENCE_SECONDS - 0.1:
+        # The clock of a timer is a little coarser than ours.
+        if not self._waiting or time.monotonic() - self._waiting[0].waits_since < 0.9 * self._patience:
             return
         if len(self._servers) + self._opening < self._limit + _MOST_ADDITIONAL:
             logger().info("The session store is slow; one more connection is opened", connections=len(self._servers))
@@ -230,7 +233,7 @@ class Pooler:
                 raise
         finally:
             self._opening -= 1
-        self._parameters = {name: connection.parameter_status(name.encode()).decode() for name in _PARAMETERS}
+        self._welcome = welcome({name: connection.parameter_status(name.encode()).decode() for name in _PARAMETERS})
         self._servers.add(server)
         return server
 
@@ -434,8 +437,7 @@ class _Client(_Side):
     def _pass_on(self, data: bytes) -> None:
         portion = self._messages.feed(data, from_client=True)
         if portion.data:
-            # Whatever follows the last Sync belongs to a question that is not complete.
-            self.asking = not portion.questions
+            self.asking = portion.open_ended
             if self.server is not None:
                 self.server.ask(portion.data, portion.questions)
             else:

@@ -92,6 +92,7 @@ class Portion:
         questions: how many of them ask the server to say when it is ready (Sync and Query).
         readies: how many of them say so.
         status: what the last of those says: ``I`` for no transaction, ``T`` or ``E`` for one.
+        open_ended: whether the last of them belongs to a question that is not complete.
         farewell: whether the client takes its leave.
     """
 
@@ -99,6 +100,7 @@ class Portion:
     questions: int = 0
     readies: int = 0
     status: int | None = None
+    open_ended: bool = False
     farewell: bool = False
 
 
@@ -107,11 +109,6 @@ class Messages:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-
-    @property
-    def partial(self) -> bool:
-        """Whether a message has begun that is not complete."""
-        return bool(self._buffer)
 
     def feed(self, data: bytes, *, from_client: bool) -> Portion:
         """Take what arrived; return what is complete now.
@@ -123,7 +120,7 @@ class Messages:
         buffer += data
         position = questions = readies = 0
         status: int | None = None
-        farewell = False
+        open_ended = farewell = False
         while len(buffer) - position >= 5:
             kind, length = struct.unpack_from("!Bi", buffer, position)
             if not 4 <= length <= _LONGEST_MESSAGE:
@@ -135,14 +132,15 @@ class Messages:
                 if kind == _TERMINATE:
                     farewell = True
                     break
-                questions += kind in {_SYNC, _QUERY}
+                open_ended = kind not in {_SYNC, _QUERY}
+                questions += not open_ended
             elif kind == _READY:
                 readies += 1
                 status = buffer[end - 1]
             position = end
         complete = bytes(buffer[:position])
         del buffer[:position]
-        return Portion(complete, questions, readies, status, farewell)
+        return Portion(complete, questions, readies, status, open_ended, farewell)
 
 
 def ask_password() -> bytes:
@@ -150,10 +148,13 @@ def ask_password() -> bytes:
     return _message("R", struct.pack("!i", 3))
 
 
-def welcome(parameters: dict[str, str], identity: int) -> bytes:
-    """Return what a client is told when it is let in: the server's parameters, and that it may ask."""
+def welcome(parameters: dict[str, str]) -> bytes:
+    """Return what a client is told when it is let in: the server's parameters, and that it may ask.
+
+    The key for cancelling is an empty one: nobody can cancel anything.
+    """
     told = b"".join(_message("S", f"{name}\0{value}\0".encode()) for name, value in parameters.items())
-    key = _message("K", struct.pack("!ii", identity, 0))
+    key = _message("K", bytes(8))
     return _message("R", struct.pack("!i", 0)) + told + key + _message("Z", b"I")
 
 

@@ -35,7 +35,7 @@ def reroute(connection: Connection, *, patience: float, attempts: int) -> list[i
 def _can_carry(platform: str | None, message: Row) -> bool:
     """Return whether a route takes this kind of message at all."""
     if platform is None:
-        return True
+        return bool(message["kind"] != "template")  # templates belong to WhatsApp's official API
     try:
         check_message(
             contract_of(platform),

@@ -37,7 +37,7 @@ from actors.whatsapp.preload import preload
 from config.errors import StorageUnavailable
 from config.logging import logger
 from storage import devices, leases
-from storage.database import SingleConnection, database_url
+from storage.database import SUPERVISOR_PATIENCE, SingleConnection, database_url
 from storage.leases import holder_name
 from storage.restarts import Restart, RestartJournal
 from supervisors.attention import Alerts, Quarantine
@@ -92,7 +92,7 @@ class FleetSupervisor(SupervisedChild):
 
     def __init__(self) -> None:
         super().__init__()
-        database = SingleConnection(database_url(self.home, self.settings))
+        database = SingleConnection(database_url(self.home, self.settings), patience=SUPERVISOR_PATIENCE)
         self._database = database
         self._journal = RestartJournal(database)
         longest = min(self.settings.backoff_longest_seconds, LONGEST_PROCESS_WAIT)

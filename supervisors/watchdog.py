@@ -28,6 +28,7 @@ from config.logging import configure_logging, logger
 from config.settings import Settings
 from storage.database import (
     SALAMANDER_DATABASE,
+    SUPERVISOR_PATIENCE,
     WHATSMEOW_DATABASE,
     SingleConnection,
     database_url,
@@ -149,7 +150,7 @@ class Watchdog:
         from actors.whatsapp.session import migrate_store  # noqa: PLC0415 - only the watchdog needs it
 
         migrate_store(whatsmeow_url(self._home, self._settings))
-        self._journal = RestartJournal(SingleConnection(url))
+        self._journal = RestartJournal(SingleConnection(url, patience=SUPERVISOR_PATIENCE))
 
     def _start_simulator(self) -> None:
         port = os.environ["HTTPS_PROXY"].rsplit(":", 1)[-1]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _MACHINERY = frozenset(
     {
         "__main__",
+        "accounts",
         "actor",
         "breakers",
         "checks",
@@ -31,6 +32,7 @@ _MACHINERY = frozenset(
         "dispatcher",
         "documentation",
         "documented",
+        "doubts",
         "files",
         "gateway_description",
         "limits",
@@ -39,6 +41,7 @@ _MACHINERY = frozenset(
         "replies",
         "templates",
         "transport",
+        "verdicts",
         "webhooks",
     }
 )

@@ -1,8 +1,8 @@
 """PlatformActor: sends for every device of one platform. It keeps nothing: devices, messages and outcomes are rows.
 
-Its main thread takes messages and reports life. A dispatcher thread looks which lanes have work and gives each to a
-worker thread; a lane is with one worker at a time, so its order holds. A platform device is never refreshed: it has no
-connection to lose.
+Its main thread takes messages and reports life. A dispatcher thread looks which lanes have work and gives each one's
+message to a worker thread; a lane has one message under way at a time, so its order holds. A platform device is never
+refreshed: it has no connection to lose.
 """
 
 from __future__ import annotations
@@ -33,18 +33,16 @@ class PlatformActor(SupervisedChild):
     def begin(self) -> None:
         """Start dispatching."""
         assert self.start is not None  # noqa: S101 - life begins with it
+        rules = Rules.of(self.settings)
         self._dispatcher = Dispatcher(
             self.start.name,
-            Outbox(
-                PooledConnections(database_url(self.home, self.settings), _CONNECTIONS),
-                self.start.owner,
-                Rules.of(self.settings),
-            ),
+            Outbox(PooledConnections(database_url(self.home, self.settings), _CONNECTIONS), self.start.owner, rules),
             CredentialSeal(self.home.credentials_key),
             loopback_allowed=loopback_endpoint(self.home) is not None,
             workers=self.settings.platform_workers,
             poll_seconds=self.settings.poll_seconds,
             patience_seconds=self.settings.in_doubt_patience_seconds,
+            rules_everywhere=rules.everywhere,
         )
         self._dispatcher.host(self.start.device_ids)
         self._dispatcher.start()
@@ -58,10 +56,10 @@ class PlatformActor(SupervisedChild):
         if self._dispatcher is not None:
             self._dispatcher.host(message.device_ids)
 
-    def on_work_waiting(self, _message: WorkWaiting, sender: Any) -> None:
-        """Look at the lanes now."""
+    def on_work_waiting(self, message: WorkWaiting, sender: Any) -> None:
+        """Look at these lanes now."""
         if self._dispatcher is not None:
-            self._dispatcher.wake()
+            self._dispatcher.wake(message.device_ids)
         self.send(sender, WorkNoted())
 
     def on_stop_child(self, _message: StopChild, _sender: Any) -> None:

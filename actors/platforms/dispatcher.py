@@ -1,7 +1,12 @@
-"""The dispatcher of one platform: finds lanes with work, hands each to a worker, records what came of each message.
+"""The dispatcher of one platform: finds lanes with work, gives their messages to workers, records what came of them.
 
-A lane is with one worker at a time, so its order holds. What the breakers say is wrong with the provider or an account
-holds the lanes concerned, and nobody else's.
+One thread does all that touches PostgreSQL, in turns: a turn records every outcome that came in since the last one and
+claims the next messages of all lanes that may go on, in one transaction. So the more lanes there are, the more messages
+share one wait for the disk. Workers do nothing but send.
+
+A message is claimed only when a worker is free for it, and a lane has one message under way at a time, so its order
+holds. What the breakers say is wrong with the provider or an account, and a pace that is not over, make the lanes
+concerned wait, and nobody else's.
 """
 
 from __future__ import annotations
@@ -9,35 +14,66 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import dataclass
+from itertools import islice
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
 
 from actors.platforms import contract_of
+from actors.platforms.accounts import Accounts, OpenAccount
 from actors.platforms.breakers import BreakerChange, Breakers
-from actors.platforms.checks import check_account
-from actors.platforms.contract import Account, PlatformMessage
-from actors.platforms.outcomes import Accepted, Outcome, Rejected, Retryable, Scope, Unknown
+from actors.platforms.contract import PlatformMessage
+from actors.platforms.doubts import Doubts
+from actors.platforms.outcomes import Accepted, Outcome, Rejected, Scope, Unknown
 from actors.platforms.transport import PlatformTransport
+from actors.platforms.verdicts import BROKEN_ACCOUNT_SECONDS, Verdict, verdict_on
 from config.errors import SalamanderError, StorageUnavailable
 from config.logging import logger
-from storage import breakers, devices
-from storage.credentials import CredentialSeal
-from storage.devices import Device
-from storage.outbox import Claim, Orphan, Outbox
+from storage import breakers, dispatch
+from storage.deliveries import reference_of
+from storage.dispatch import Ended, Head, Hold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from storage.credentials import CredentialSeal
+    from storage.outbox import Claim, Outbox
 
 Result = TypeVar("Result")
 
-#: How often the provider is asked about messages in doubt, in seconds.
+#: How often the provider is asked about messages in doubt, and how soon after one came to be, in seconds.
 _LOOKUP_SECONDS = 15.0
-#: How long a worker waits before it asks PostgreSQL again for something that must be recorded, in seconds.
+_FIRST_LOOKUP_SECONDS = 2.0
+#: The pause before PostgreSQL is asked again for something that must be recorded, in seconds.
 _STORAGE_PAUSE = 1.0
-#: How long a lane waits when its account cannot be used at all, in seconds.
-_BROKEN_ACCOUNT_SECONDS = 60.0
+#: A lane that must wait no longer than this is remembered here; a longer wait is a row, which people see, in seconds.
+_REST_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A message whose request is over."""
+
+    claim: Claim
+    account: OpenAccount
+    outcome: Outcome
 
 
 class Dispatcher(threading.Thread):
-    """Finds lanes with work and hands each to a worker."""
+    """Finds lanes with work and has their messages sent.
+
+    Args:
+        platform: the platform's name.
+        outbox: where the messages are.
+        seal: opens the accounts' credentials.
+        loopback_allowed: the simulator runs.
+        workers: how many requests may be under way at once.
+        poll_seconds: how often lanes are looked at without a hint.
+        patience_seconds: how long a message may be in doubt before it is sent again; 0: for ever.
+        rules_everywhere: every lane has to obey rules, so each claim asks them.
+        callback_url_of: the address at which the platform may report about a device of this name; "": nowhere.
+    """
 
     def __init__(
         self,
@@ -49,111 +85,231 @@ class Dispatcher(threading.Thread):
         workers: int,
         poll_seconds: float,
         patience_seconds: float = 0.0,
+        rules_everywhere: bool = False,
+        callback_url_of: Callable[[str], str] = lambda _name: "",
     ) -> None:
         super().__init__(name="dispatcher", daemon=True)
         self._contract = contract_of(platform)
         self._outbox = outbox
-        self._seal = seal
-        self._loopback_allowed = loopback_allowed
         self._poll_seconds = poll_seconds
         self._patience_seconds = patience_seconds
+        self._rules_everywhere = rules_everywhere
         self._transport = PlatformTransport(connections=workers)
+        self._worker_count = workers
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="worker")
-        self._hosted: tuple[int, ...] = ()
-        self._settled_orphans_of: set[int] = set()
-        self._busy: set[int] = set()
-        self._busy_changed = threading.Condition()
+        self._asking = ThreadPoolExecutor(1, thread_name_prefix="doubts")
+
+        def accounts() -> Accounts:
+            return Accounts(self._contract, seal, loopback_allowed=loopback_allowed, callback_url_of=callback_url_of)
+
+        self._accounts = accounts()
+        self._doubts = Doubts(self._contract, outbox, accounts(), self._transport)
+        self._breakers = Breakers()
+        # What other threads tell.
         self._wake = threading.Event()
         self._leaving = False
+        self._hosted: frozenset[int] = frozenset()
+        self._hints: SimpleQueue[Iterable[int]] = SimpleQueue()
+        self._finished: SimpleQueue[_Finished] = SimpleQueue()
+        # The lanes: those to claim from, in turn; those with a message under way; those that rest, and until when.
+        self._ready: dict[int, None] = {}
+        self._busy: set[int] = set()
+        self._resting: dict[int, float] = {}
+        self._settled_orphans_of: frozenset[int] = frozenset()
+        self._next_poll = 0.0
         self._next_lookup = 0.0
-        self._breakers = Breakers()
+        self._is_asking = False
+
+    # --- what others tell --------------------------------------------------------------------------------
 
     def host(self, device_ids: tuple[int, ...]) -> None:
         """Send for these devices from now on."""
-        self._hosted = device_ids
+        self._hosted = frozenset(device_ids)
+        self._next_poll = 0.0
         self._wake.set()
 
-    def wake(self) -> None:
-        """Look at the lanes now."""
+    def wake(self, device_ids: Iterable[int]) -> None:
+        """Look at these lanes now: they have work."""
+        self._hints.put(device_ids)
         self._wake.set()
 
     def leave(self, seconds: float) -> None:
-        """Start nothing new and wait for requests under way, at most ``seconds``."""
+        """Start nothing new; wait until requests under way are over and recorded, at most ``seconds``."""
         self._leaving = True
-        with self._busy_changed:
-            self._busy_changed.wait_for(lambda: not self._busy, timeout=seconds)
+        self._wake.set()
+        self.join(seconds)
+
+    # --- turns -------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Dispatch until told to leave. Whatever goes wrong with one look, the next one comes."""
+        """Dispatch until told to leave. Whatever goes wrong in one turn, the next one comes."""
         self._keep(self._forget_breakers)
-        while not self._leaving:
-            self._wake.wait(self._poll_seconds)
+        while not self._leaving or self._busy:
+            self._wake.wait(self._seconds_to_wait())
             self._wake.clear()
             try:
-                self._look()
+                self._turn()
             except StorageUnavailable as error:
                 logger().warning("Waiting for PostgreSQL", reason=error.sentence)
                 time.sleep(_STORAGE_PAUSE)
             except Exception:  # noqa: BLE001 - a dispatcher that ends silently would stop a whole platform
-                logger().exception("A look at the lanes failed")
+                logger().exception("A turn of the lanes failed")
                 time.sleep(_STORAGE_PAUSE)
 
-    def _look(self) -> None:
-        for device_id in set(self._hosted) - self._settled_orphans_of:
-            self._settle_orphans(device_id)
-            self._settled_orphans_of.add(device_id)
-        if self._patience_seconds and self._hosted:
-            self._outbox.end_patience(self._hosted, self._patience_seconds)
-        with self._busy_changed:
-            idle = [device_id for device_id in self._hosted if device_id not in self._busy]
-        for device_id in self._outbox.lanes_with_work(idle) if idle else []:
-            with self._busy_changed:
-                self._busy.add(device_id)
-            self._workers.submit(self._work, device_id)
-        if time.monotonic() > self._next_lookup:
-            self._next_lookup = time.monotonic() + _LOOKUP_SECONDS
-            self._ask_about_doubtful()
+    def _seconds_to_wait(self) -> float:
+        if self._ready and len(self._busy) < self._worker_count and not self._leaving:
+            return 0.0
+        now = time.monotonic()
+        due = min(self._next_poll, *self._resting.values()) if self._resting else self._next_poll
+        return min(self._poll_seconds, max(0.0, due - now))
+
+    def _turn(self) -> None:
+        if not self._leaving:
+            self._find_work(time.monotonic())
+        finished = self._take_finished()
+        now = time.monotonic()
+        holds: list[Hold] = []
+        ended, changes = self._judge(finished, holds, now)
+        attempts = {} if self._leaving else self._choose(holds, now)
+        heads = self._exchange(ended, holds, changes, attempts)
+        self._tell(finished, ended, changes)
+        for head in heads:
+            self._start(head, attempts[head.lane.device_id])
 
     def _forget_breakers(self) -> None:
         with self._outbox.database.transaction() as connection:
             breakers.clear_platform(connection, self._contract.name)
 
+    # --- finding work ------------------------------------------------------------------------------------
+
+    def _find_work(self, now: float) -> None:
+        """Learn which lanes may have something to send: by hints, by the end of their rest, by looking."""
+        for device_id in [device_id for device_id, until in self._resting.items() if until <= now]:
+            del self._resting[device_id]
+            self._ready[device_id] = None
+        while True:
+            try:
+                hinted = self._hints.get_nowait()
+            except Empty:
+                break
+            self._make_ready(hinted)
+        if now >= self._next_poll:
+            self._next_poll = now + self._poll_seconds
+            self._look()
+        if now >= self._next_lookup and not self._is_asking:
+            self._next_lookup = now + _LOOKUP_SECONDS
+            self._is_asking = True
+            self._asking.submit(self._ask_about_doubtful)
+
+    def _look(self) -> None:
+        """Look at every lane, whatever was told and whatever was missed."""
+        hosted = self._hosted
+        if hosted != self._settled_orphans_of:
+            self._settle_orphans(hosted - self._settled_orphans_of)
+            self._settled_orphans_of = hosted
+            self._accounts.keep_only(hosted)
+        if self._patience_seconds and hosted:
+            self._outbox.end_patience(hosted, self._patience_seconds)
+        idle = hosted - self._busy - self._ready.keys() - self._resting.keys()
+        self._make_ready(self._outbox.lanes_with_work(idle) if idle else ())
+
+    def _make_ready(self, device_ids: Iterable[int]) -> None:
+        for device_id in device_ids:
+            if device_id in self._hosted and device_id not in self._busy and device_id not in self._resting:
+                self._ready[device_id] = None
+
+    def _choose(self, holds: list[Hold], now: float) -> dict[int, bytes]:
+        """Return the lanes that may claim now, each with the secret of its attempt; others wait or rest."""
+        free = self._worker_count - len(self._busy)
+        chosen = list(islice(self._ready, free))
+        if not chosen:
+            return {}
+        for device_id in chosen:
+            del self._ready[device_id]
+        self._open_accounts(chosen, holds)
+        recipients = self._recipients_of(chosen)
+        attempts = {}
+        for device_id in chosen:
+            account = self._accounts.known(device_id)
+            if account is None or device_id not in self._hosted:
+                continue
+            # The pace first: a lane that rests must not use up a breaker's probe.
+            seconds = account.pace.seconds_to_wait(now, recipients.get(device_id, "")) if account.pace else 0.0
+            if 0.0 < seconds <= _REST_SECONDS:
+                self._resting[device_id] = now + seconds
+                continue
+            reason = f"{self._contract.title} takes no more messages at once, to this recipient or altogether."
+            if seconds == 0.0:
+                seconds, reason = self._breakers.seconds_to_wait(account.lane.name, now)
+            if seconds > 0.0:
+                holds.append(Hold(device_id, seconds, reason))
+            else:
+                attempts[device_id] = secrets.token_bytes(32)
+        return attempts
+
+    def _open_accounts(self, device_ids: list[int], holds: list[Hold]) -> None:
+        """Open the accounts that are not open yet; one that cannot be used holds its lane and says why."""
+        fresh = [device_id for device_id in device_ids if self._accounts.known(device_id) is None]
+        if not fresh:
+            return
+
+        def read() -> list[dispatch.Lane]:
+            with self._outbox.database.transaction() as connection:
+                return dispatch.lanes(connection, fresh)
+
+        for lane in self._keep(read):
+            self._account_of(lane, holds)
+
+    def _account_of(self, lane: dispatch.Lane, holds: list[Hold]) -> OpenAccount | None:
+        try:
+            return self._accounts.open(lane)
+        except SalamanderError as error:
+            holds.append(Hold(lane.device_id, BROKEN_ACCOUNT_SECONDS, error.sentence))
+            logger().error("The account cannot be used; its lane waits", device=lane.name, reason=error.sentence)
+            return None
+
+    def _recipients_of(self, device_ids: list[int]) -> dict[int, str]:
+        """Return whom the lanes' next messages go to, where the platform has a pace for each recipient."""
+        if not self._contract.limits.seconds_per_recipient:
+            return {}
+
+        def read() -> dict[int, str]:
+            with self._outbox.database.transaction() as connection:
+                return dispatch.recipients(connection, device_ids)
+
+        return self._keep(read)
+
     # --- sending -----------------------------------------------------------------------------------------
 
-    def _work(self, device_id: int) -> None:
-        """Send what is on one lane until it is empty or must wait."""
-        try:
-            while not self._leaving and self._send_next(device_id):
-                pass
-        except StorageUnavailable:
-            pass  # nothing was claimed; the lane is looked at again
-        except Exception:  # noqa: BLE001 - one lane's failure must not end the others' worker
-            logger().exception("A lane failed", device_id=device_id)
-        finally:
-            with self._busy_changed:
-                self._busy.discard(device_id)
-                self._busy_changed.notify_all()
-            self._wake.set()
-
-    def _send_next(self, device_id: int) -> bool:
-        """Send the head of the lane; return whether the next one may follow at once."""
-        device, account = self._account_of(device_id)
-        if account is None:
-            return False
-        if not self._may_send(device):
-            return False
-        secret = secrets.token_bytes(32)
-        # Repeated with the same secret while PostgreSQL is away: a claim whose answer was lost is given again.
-        claim = self._keep(lambda: self._outbox.claim(device_id, secret))
+    def _start(self, head: Head, secret: bytes) -> None:
+        """Give what was claimed from a lane to a worker."""
+        device_id, claim = head.lane.device_id, head.claim
+        if claim is None and head.limited:
+            claim = self._keep(lambda: self._outbox.claim(device_id, secret))
         if claim is None:
-            self._breakers.release_probe(device.name)
-            return False
+            self._breakers.release_probe(head.lane.name)
+            if head.again:
+                self._ready[device_id] = None
+            return
+        holds: list[Hold] = []
+        account = self._account_of(head.lane, holds)
+        if account is None:
+            verdict = Verdict("queued", "account_not_usable", holds[0].reason)
+            self._exchange([_ended(claim, verdict)], holds, [], {})
+            return
         logger().info(
             f"[PLATFORM-SEND] Sending message via {self._contract.title}",
-            device=device.name,
+            device=head.lane.name,
             message=claim.message_id,
             attempt=claim.attempt,
         )
+        if account.pace is not None:
+            account.pace.note(time.monotonic(), claim.recipient)
+        self._busy.add(device_id)
+        self._workers.submit(self._send, claim, account)
+
+    def _send(self, claim: Claim, account: OpenAccount) -> None:
+        """Send one message, in a worker's thread; nothing raises."""
         message = PlatformMessage(
             reference=reference_of(claim.message_id, claim.secret),
             to=claim.recipient,
@@ -163,81 +319,92 @@ class Dispatcher(threading.Thread):
             media_name=claim.media_name,
             to_group="@" in claim.recipient,
         )
-        request = self._contract.build_request(message, account)
-        outcome = self._transport.send(request, self._contract, proxy=self._proxy_of(device))
-        goes_on = self._record(claim, device, outcome)
-        for change in self._breakers.note(device.name, outcome, time.monotonic()):
-            self._tell_breaker(change)
-        return goes_on
-
-    def _may_send(self, device: Device) -> bool:
-        """Return whether the breakers before this account let a message through; otherwise its lane waits."""
-        seconds, reason = self._breakers.seconds_to_wait(device.name, time.monotonic())
-        if seconds > 0.0:
-            self._keep(lambda: self._outbox.hold_lane(device.id, seconds, reason))
-        return seconds == 0.0
-
-    def _tell_breaker(self, change: BreakerChange) -> None:
-        """Log a breaker's new state and show it to people."""
-        whom = f"{self._contract.title} account {change.account}" if change.account else self._contract.title
-        write = logger().info if change.state == "closed" else logger().warning
-        write(f"⚡ The breaker of {whom} is {change.state}", reason=change.reason, failures=change.failures)
-
-        def store() -> None:
-            with self._outbox.database.transaction() as connection:
-                breakers.show(
-                    connection, self._contract.name, change.account, change.state, change.reason, change.failures
-                )
-
-        self._keep(store)
-
-    def _account_of(self, device_id: int) -> tuple[Device, Account | None]:
-        """Return a device and its account, read afresh; an unusable account holds the lane and says why."""
-        with self._outbox.database.transaction() as connection:
-            device = devices.by_id(connection, device_id)
-        if device is None:
-            raise SalamanderError(f"The device {device_id} was removed.")
+        outcome: Outcome
         try:
-            opened = self._seal.open(device.credentials) if device.credentials else {}
-            account = check_account(self._contract, device.base_url, opened, loopback_allowed=self._loopback_allowed)
-        except SalamanderError as error:
-            sentence = error.sentence
-            self._keep(lambda: self._outbox.hold_lane(device.id, _BROKEN_ACCOUNT_SECONDS, sentence))
-            logger().error("The account cannot be used; its lane waits", device=device.name, reason=error.sentence)
-            return device, None
-        return device, account
+            request = self._contract.build_request(message, account.account)
+        except Exception as error:  # noqa: BLE001 - nothing was sent yet; its text may hold a credential
+            reason = f"the request cannot be made ({type(error).__name__})"
+            outcome = Rejected("request_invalid", reason, Scope.MESSAGE)
+        else:
+            outcome = self._transport.send(request, self._contract, proxy=account.proxy)
+        self._finished.put(_Finished(claim, account, outcome))
+        self._wake.set()
 
-    def _proxy_of(self, device: Device) -> str | None:
-        return self._seal.open(device.proxy).get("proxy") if device.proxy else None
+    # --- outcomes ----------------------------------------------------------------------------------------
 
-    def _record(self, claim: Claim, device: Device, outcome: Outcome) -> bool:
-        """Record what came of one request; return whether the lane goes on at once."""
-        write = logger().info if isinstance(outcome, Accepted) else logger().warning
-        reason = outcome.detail if isinstance(outcome, Accepted) else outcome.reason
-        write(
-            f"{self._contract.title}: {type(outcome).__name__.lower()}",
-            device=device.name,
-            message=claim.message_id,
-            reason=reason,
-        )
-        match outcome:
-            case Accepted(provider_id, detail):
-                self._keep(lambda: self._outbox.sent(claim, provider_id, detail))
-                return True
-            case Rejected(code, reason, scope):
-                self._keep(lambda: self._outbox.failed(claim.message_id, code, reason))
-                if scope is not Scope.MESSAGE:
-                    # The next message would fare the same; it waits, so that a wrong token costs one message.
-                    self._keep(lambda: self._outbox.hold_lane(device.id, _BROKEN_ACCOUNT_SECONDS, reason))
-                return scope is Scope.MESSAGE
-            case Retryable(code, reason, after_seconds):
-                self._keep(lambda: self._outbox.queued_again(claim.message_id, code, reason))
-                self._keep(lambda: self._outbox.hold_lane(device.id, after_seconds, reason))
-                return False
-            case Unknown(code, reason):
-                self._keep(lambda: self._outbox.in_doubt(claim.message_id, code, reason, None))
-                self._next_lookup = min(self._next_lookup, time.monotonic() + 2.0)
-                return True
+    def _take_finished(self) -> list[_Finished]:
+        taken = []
+        while True:
+            try:
+                taken.append(self._finished.get_nowait())
+            except Empty:
+                return taken
+
+    def _judge(
+        self, finished: list[_Finished], holds: list[Hold], now: float
+    ) -> tuple[list[Ended], list[BreakerChange]]:
+        """Decide what follows from outcomes: for each message, for its lane, for the breakers."""
+        ended: list[Ended] = []
+        changes: list[BreakerChange] = []
+        for each in finished:
+            device_id = each.claim.device_id
+            self._busy.discard(device_id)
+            verdict = verdict_on(each.outcome, each.claim.attempt, self._contract.limits.retry)
+            ended.append(_ended(each.claim, verdict))
+            changes += self._breakers.note(each.account.lane.name, each.outcome, now)
+            if verdict.hold_seconds is None:
+                self._ready[device_id] = None
+            else:
+                holds.append(Hold(device_id, verdict.hold_seconds, verdict.reason))
+            if isinstance(each.outcome, Unknown):
+                self._next_lookup = min(self._next_lookup, now + _FIRST_LOOKUP_SECONDS)
+        return ended, changes
+
+    def _exchange(
+        self, ended: list[Ended], holds: list[Hold], changes: list[BreakerChange], attempts: dict[int, bytes]
+    ) -> list[Head]:
+        """Record what came of messages and claim the next ones, in one transaction, however long it takes."""
+        if not (ended or holds or changes or attempts):
+            return []
+        again = False
+
+        def exchange() -> list[Head]:
+            nonlocal again
+            repeated, again = again, True
+            with self._outbox.database.transaction() as connection:
+                if ended:
+                    dispatch.record(connection, ended)
+                if holds:
+                    dispatch.hold(connection, holds)
+                for change in changes:
+                    breakers.show(
+                        connection, self._contract.name, change.account, change.state, change.reason, change.failures
+                    )
+                if self._rules_everywhere:
+                    return self._heads_under_rules(attempts)
+                return dispatch.claim(connection, self._outbox.owner, attempts, again=repeated) if attempts else []
+
+        return self._keep(exchange)
+
+    def _heads_under_rules(self, attempts: dict[int, bytes]) -> list[Head]:
+        """Return the lanes as such that must ask the rules before they claim."""
+        opened = [self._accounts.known(device_id) for device_id in attempts]
+        return [Head(each.lane, None, limited=True, again=False) for each in opened if each is not None]
+
+    def _tell(self, finished: list[_Finished], ended: list[Ended], changes: list[BreakerChange]) -> None:
+        """Log what came of messages, once it is recorded, and what breakers did."""
+        for each, recorded in zip(finished, ended, strict=True):
+            write = logger().info if isinstance(each.outcome, Accepted) else logger().warning
+            write(
+                f"{self._contract.title}: {type(each.outcome).__name__.lower()}",
+                device=each.account.lane.name,
+                message=recorded.message_id,
+                reason=recorded.reason,
+            )
+        for change in changes:
+            whom = f"{self._contract.title} account {change.account}" if change.account else self._contract.title
+            write = logger().info if change.state == "closed" else logger().warning
+            write(f"⚡ The breaker of {whom} is {change.state}", reason=change.reason, failures=change.failures)
 
     def _keep(self, work: Callable[[], Result]) -> Result:
         """Do storage work that must not be lost, however long PostgreSQL is away."""
@@ -249,37 +416,46 @@ class Dispatcher(threading.Thread):
 
     # --- doubts ------------------------------------------------------------------------------------------
 
-    def _settle_orphans(self, device_id: int) -> None:
+    def _settle_orphans(self, device_ids: frozenset[int]) -> None:
         """Put requests whose actor died in doubt: they may have been taken; the provider or a person will say."""
-        for orphan in self._outbox.orphans([device_id]):
-            reason = "Its process ended while the request was under way."
-            self._outbox.in_doubt(orphan.message_id, "process_ended", reason, None)
-            logger().warning("In doubt: its process ended", message=orphan.message_id)
+        reason = "Its process ended while the request was under way."
+        ended = [
+            Ended(
+                orphan.message_id,
+                orphan.attempt_id,
+                orphan.device_id,
+                reference_of(orphan.message_id, orphan.secret),
+                "in_doubt",
+                "process_ended",
+                reason,
+            )
+            for orphan in (self._outbox.orphans(device_ids) if device_ids else ())
+        ]
+        self._exchange(ended, [], [], {})
+        for each in ended:
+            logger().warning("In doubt: its process ended", message=each.message_id)
             self._next_lookup = 0.0
 
     def _ask_about_doubtful(self) -> None:
-        """Ask the provider what became of messages in doubt, where it can be asked."""
-        for doubtful in self._outbox.doubtful(self._hosted):
-            if self._leaving or not self._ask_about(doubtful):
-                return
-
-    def _ask_about(self, doubtful: Orphan) -> bool:
-        """Ask about one message; return whether it is worth asking about the next."""
-        device, account = self._account_of(doubtful.device_id)
-        reference = reference_of(doubtful.message_id, doubtful.secret)
-        request = self._contract.build_lookup(reference, account) if account is not None else None
-        if request is None:
-            return account is None
-        outcome = self._transport.look_up(request, self._contract, reference, proxy=self._proxy_of(device))
-        if isinstance(outcome, Accepted):
-            reason = f"Settled: {self._contract.title} has it ({outcome.detail})." if outcome.detail else "Settled."
-            self._outbox.settled_as_sent(doubtful.message_id, outcome.provider_id, reason)
-            logger().info("Settled by the platform's look-up", device=device.name, message=doubtful.message_id)
-        elif isinstance(outcome, Rejected):
-            self._outbox.failed(doubtful.message_id, outcome.code, outcome.reason)
-        return not isinstance(outcome, Unknown)
+        """Ask the provider what became of messages in doubt, in a thread of its own."""
+        try:
+            self._doubts.settle(tuple(self._hosted))
+        except StorageUnavailable:
+            pass  # asked again soon
+        except Exception:  # noqa: BLE001 - as above: the next time comes
+            logger().exception("The provider could not be asked about messages in doubt")
+        finally:
+            self._is_asking = False
 
 
-def reference_of(message_id: int, secret: bytes) -> str:
-    """Return our name for an attempt at a provider: unique for ever, and found again from the attempt's row."""
-    return f"{message_id}-{secret.hex()[:16]}"
+def _ended(claim: Claim, verdict: Verdict) -> Ended:
+    return Ended(
+        claim.message_id,
+        claim.attempt_id,
+        claim.device_id,
+        reference_of(claim.message_id, claim.secret),
+        verdict.state,
+        verdict.code,
+        verdict.reason,
+        verdict.external_id,
+    )

@@ -40,7 +40,7 @@ class Outcome:
     struck: list[Struck]
     missed: list[str]
     heal_seconds: list[float]
-    heal_seconds_disturbed: list[float]
+    heal_seconds_undisturbed: list[float]
     half_open_seconds: list[float]
     never_healed: list[str]
     statistics: dict[str, Any]
@@ -92,7 +92,8 @@ class Outcome:
             "missed": len(self.missed),
             "heal_seconds": percentiles(self.heal_seconds),
             "heal_samples": len(self.heal_seconds),
-            "heal_seconds_disturbed": percentiles(self.heal_seconds_disturbed),
+            "heal_seconds_undisturbed": percentiles(self.heal_seconds_undisturbed),
+            "heal_samples_undisturbed": len(self.heal_seconds_undisturbed),
             "half_open_seconds": [round(each, 1) for each in self.half_open_seconds],
             "devices_not_online": len(self.never_healed),
             "live_clients_per_jid": statistics.get("most_live_per_jid"),
@@ -255,10 +256,8 @@ class Campaign:
             sending=sending,
             struck=self._nemesis.struck,
             missed=self._nemesis.missed,
-            heal_seconds=[each.seconds for each in healed if each.seconds is not None and each.undisturbed],
-            heal_seconds_disturbed=[
-                each.seconds for each in healed if each.seconds is not None and not each.undisturbed
-            ],
+            heal_seconds=[each.seconds for each in healed if each.seconds is not None],
+            heal_seconds_undisturbed=[each.seconds for each in healed if each.seconds is not None and each.undisturbed],
             half_open_seconds=[each.seconds for each in observer.half_open_healings if each.seconds is not None],
             never_healed=never_healed,
             statistics=self.trial.simulator.stats(),

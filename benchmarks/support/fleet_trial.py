@@ -13,6 +13,7 @@ from benchmarks.support.consumption import Consumption
 from benchmarks.support.daemon_watch import DaemonWatch
 from benchmarks.support.seeding import point_platform_devices
 from benchmarks.support.trial import Trial, TrialFailed
+from config.errors import StorageUnavailable
 from config.settings import load_settings
 from simulator.addresses import INFO_FILE
 from storage.database import connect, database_url
@@ -162,11 +163,14 @@ def _come_up(trial: Trial, watch: DaemonWatch, measure: FleetMeasure, longest_se
 
 
 def _point_platforms(trial: Trial) -> bool:
-    """Give the platform devices the address of the stand-ins, as soon as these have one; return whether they have."""
+    """Give the platform devices the address of the stand-ins, once these and the server are there; return whether."""
     if not (trial.home.simulator / INFO_FILE).exists():
         return False
-    with connect(database_url(trial.home, load_settings(trial.home))) as connection:
-        point_platform_devices(connection, trial.simulator.info()["platforms"])
+    try:
+        with connect(database_url(trial.home, load_settings(trial.home))) as connection:
+            point_platform_devices(connection, trial.simulator.info()["platforms"])
+    except StorageUnavailable:
+        return False
     return True
 
 

@@ -84,14 +84,15 @@ class Nemesis:
             act(strike)
         except (TrialFailed, SalamanderError, psutil.Error, psycopg.Error, OSError) as error:
             self.missed.append(f"{strike.kind}: {error}")
+            if self.struck and self.struck[-1].strike is strike:
+                self.struck[-1].ended = time.time()
 
     def end_everything(self) -> None:
         """Let go of whatever is stopped or faulty."""
         for process in [*self._trial.processes(), *self._trial.postgres()]:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGCONT)
-        with contextlib.suppress(psycopg.Error, SalamanderError):
-            self._allow_connections(allowed=True)
+        until(lambda: self._allow_connections(allowed=True), 60, "PostgreSQL to take the order to allow")
         self._simulate(lambda: self._trial.simulator.fault("clear"))
         for platform in PLATFORM_DEVICES.values():
             self._simulate(partial(self._trial.simulator.platform_fault, platform, "clear"))
@@ -190,11 +191,11 @@ class Nemesis:
     def _refuse_postgres(self, strike: Strike) -> None:
         """Let PostgreSQL refuse every connection, and end those there are."""
         struck = self._note(strike, "postgres", self.longest_outage)
-        self._allow_connections(allowed=False)
+        until(lambda: self._allow_connections(allowed=False), 30, "PostgreSQL to take the order to refuse")
         try:
             time.sleep(self.longest_outage * (0.5 + 0.5 * strike.length))
         finally:
-            self._allow_connections(allowed=True)
+            until(lambda: self._allow_connections(allowed=True), 30, "PostgreSQL to take the order to allow")
         struck.ended = time.time()
 
     def _freeze_postgres(self, strike: Strike) -> None:
@@ -210,15 +211,20 @@ class Nemesis:
                 process.send_signal(signal.SIGCONT)
         struck.ended = time.time()
 
-    def _allow_connections(self, *, allowed: bool) -> None:
+    def _allow_connections(self, *, allowed: bool) -> bool:
+        """Give PostgreSQL an order; return whether it took it (it may just be starting)."""
         url = embedded_url(self._trial.home.postgres, "postgres")
-        with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
-            for name in (SALAMANDER_DATABASE, WHATSMEOW_DATABASE):
-                connection.execute(f"alter database {name} allow_connections {str(allowed).lower()}")
-                if not allowed:
-                    connection.execute(
-                        "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name]
-                    )
+        try:
+            with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+                for name in (SALAMANDER_DATABASE, WHATSMEOW_DATABASE):
+                    connection.execute(f"alter database {name} allow_connections {str(allowed).lower()}")
+                    if not allowed:
+                        connection.execute(
+                            "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name]
+                        )
+        except psycopg.OperationalError:
+            return False
+        return True
 
     # --- WhatsApp and the platforms ----------------------------------------------------------------------
 

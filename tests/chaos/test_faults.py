@@ -70,9 +70,9 @@ def test_everyday_strikes_lose_and_double_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", [20])
 def test_strikes_at_random_lose_and_double_nothing(tmp_path: Path, seed: int) -> None:
-    """Without half-open sockets: those take up to 45 s to be found, and have a test of their own."""
-    strikes = [strike for strike in plan(seed, 14) if strike.kind != "half-open"][:12]
-    everything_held(run(tmp_path, strikes, messages=250, seed=seed), 250)
+    """Without half-open sockets: finding one takes most of a minute, and has a test of its own (test_healing.py)."""
+    strikes = [strike for strike in plan(seed, 12) if strike.kind != "half-open"][:10]
+    everything_held(run(tmp_path, strikes, messages=200, seed=seed), 200)
 
 
 def test_a_full_disk_loses_nothing_and_heals_with_room(tmp_path: Path) -> None:

@@ -146,6 +146,61 @@ def test_requests_go_to_the_hosts_of_the_description_alone(url: str) -> None:
         check_account(CONTRACT, url, {"description": EXAMPLE, "token": "t"}, loopback_allowed=True)
 
 
+_NAMES = [
+    "hosts",
+    "send",
+    "reply",
+    "media",
+    "check",
+    "webhook",
+    "path",
+    "headers",
+    "form",
+    "json",
+    "accepted",
+    "id",
+    "reason",
+    "refused",
+    "failures",
+    "contains",
+    "outcome",
+    "scope",
+    "seconds",
+    "equals",
+    "stages",
+    "status",
+    "connected",
+    "disconnected",
+]
+_TABLES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from(["/x", "{to}", "{text}", "retry", "device", "{", "a.b"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(_NAMES), inner, max_size=5),
+    max_leaves=25,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["send", "reply", "media", "check", "webhook", "hosts"]), _TABLES))
+def test_any_description_is_either_taken_or_refused_in_words(described: dict[str, object]) -> None:
+    sentences = ["-"]
+    for text in (json.dumps(described), json.dumps(tomllib.loads(EXAMPLE) | described)):
+        try:
+            description_of(text)
+        except DescriptionInvalid as refused:
+            sentences.append(str(refused))
+    assert all(sentences)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 9_000, '{"a":' * 600 + "1" + "}" * 600, "a = " + "[" * 400 + "]" * 400, "\x00"], ids=range(4)
+)
+def test_a_hostile_description_is_refused(text: str) -> None:
+    with pytest.raises(DescriptionInvalid):
+        description_of(text)
+
+
 def test_the_same_may_be_written_as_json() -> None:
     assert description_of(json.dumps(tomllib.loads(EXAMPLE))) == description_of(EXAMPLE)
 
