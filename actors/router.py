@@ -10,44 +10,33 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from actors import care_requests
 from actors.child import SupervisedChild
 from actors.messages import (
-    AddDevice,
     BatchAnswer,
-    CancelMessage,
-    DeviceCommand,
-    DevicesChanged,
     Done,
     MessageAccepted,
     MessageRejected,
-    OptIn,
-    OptOut,
     RequestRefused,
-    ResolveMessage,
     Routes,
     SendBatch,
     SendMessage,
-    SetFallbacks,
-    SetLimits,
     StopChild,
-    TellDevice,
     WorkNoted,
     WorkWaiting,
 )
 from actors.platforms import contract_of
-from actors.platforms.checks import check_account
 from actors.platforms.checks import check_message as check_for_platform
 from actors.platforms.contract import PlatformMessage
-from actors.validation import Checked, Problem, check_device_name, check_message
+from actors.requests import HANDLERS, Office, Request
+from actors.validation import Checked, Problem, check_message
 from config.daemon import loopback_endpoint
 from config.errors import Refused, SalamanderError
 from config.logging import logger
-from storage import care, devices, fallbacks, outbox
+from storage import care, devices, handled, outbox
 from storage.credentials import CredentialSeal
 from storage.database import SUPERVISOR_PATIENCE, Connection, SingleConnection, database_url
 from storage.devices import Device
@@ -80,9 +69,10 @@ class Router(SupervisedChild):
     # --- life --------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Let lanes that a rule holds ask the rules again: the settings may have changed since."""
+        """Let lanes that a rule holds ask the rules again (the settings may have changed), and tidy up."""
         with self._database.transaction() as connection:
             care.release_holds(connection)
+            handled.forget(connection)
 
     def on_wakeup(self, payload: Any) -> None:
         """Report life, and look whether a hint went unnoted."""
@@ -203,131 +193,27 @@ class Router(SupervisedChild):
         self._routes = routes
         self._hints = Hints()
 
-    def on_cancel_message(self, message: CancelMessage, sender: Any) -> None:
-        """Cancel a message that is still queued."""
+    # --- other requests ----------------------------------------------------------------------------------
 
-        def cancel() -> str:
-            with self._database.transaction() as connection:
-                if outbox.cancel(connection, message.message_id):
-                    return "cancelled"
-            reason = f"Message {message.message_id} is not queued, so it cannot be cancelled."
-            raise Refused(reason, f"See run.py message {message.message_id}.", code="not_queued")
-
-        self._answer(message.request, sender, cancel)
-
-    def on_resolve_message(self, message: ResolveMessage, sender: Any) -> None:
-        """Settle an in-doubt message by the operator's word."""
-
-        def resolve() -> str:
-            with self._database.transaction() as connection:
-                if outbox.resolve(connection, message.message_id, sent=message.sent):
-                    return "sent" if message.sent else "queued"
-            reason = f"Message {message.message_id} is not in doubt."
-            raise Refused(reason, f"See run.py message {message.message_id}.", code="not_in_doubt")
-
-        self._answer(message.request, sender, resolve)
-
-    def _answer(self, request: str, sender: Any, work: Callable[[], str]) -> None:
-        """Do what was asked and answer with what came of it, whatever that is."""
+    def on_request(self, message: Request, sender: Any) -> None:
+        """Do what was asked, once, and answer with what came of it, whatever that is."""
+        office = Office(self.settings.default_region, self._seal, loopback=self._loopback)
         try:
-            self.send(sender, Done(request, work()))
+            with self._database.transaction() as connection:
+                answer = handled.find(connection, message.request)
+                if answer is None:
+                    answer = HANDLERS[type(message)](connection, message, office)
+                    handled.note(connection, message.request, answer)
         except Exception as error:  # noqa: BLE001 - whoever asks must be answered, whatever happened
             told = _told(error)
-            self.send(sender, RequestRefused(told.code, told.sentence, request, told.next_step))
+            self.send(sender, RequestRefused(told.code, told.sentence, message.request, told.next_step))
+            return
+        for notice in office.notices:
+            self._tell_parent(notice)
+        self.send(sender, Done(message.request, answer))
 
-    # --- care for the numbers ----------------------------------------------------------------------------
-
-    def on_opt_out(self, message: OptOut, sender: Any) -> None:
-        """Put numbers on the opt-out list."""
-
-        def opt_out() -> str:
-            with self._database.transaction() as connection:
-                return care_requests.opt_out(connection, message, self.settings.default_region)
-
-        self._answer(message.request, sender, opt_out)
-
-    def on_opt_in(self, message: OptIn, sender: Any) -> None:
-        """Take numbers off the opt-out list."""
-
-        def opt_in() -> str:
-            with self._database.transaction() as connection:
-                return care_requests.opt_in(connection, message, self.settings.default_region)
-
-        self._answer(message.request, sender, opt_in)
-
-    def on_set_limits(self, message: SetLimits, sender: Any) -> None:
-        """Set limits of a device's own."""
-
-        def set_limits() -> str:
-            with self._database.transaction() as connection:
-                return care_requests.set_limits(connection, message)
-
-        self._answer(message.request, sender, set_limits)
-
-    # --- devices -----------------------------------------------------------------------------------------
-
-    def on_set_fallbacks(self, message: SetFallbacks, sender: Any) -> None:
-        """Let other devices stand in for one."""
-
-        def set_fallbacks() -> str:
-            with self._database.transaction() as connection:
-                device = devices.by_name(connection, message.device)
-                chosen = [devices.by_name(connection, name).id for name in message.fallbacks]
-                if device.id in chosen or len(set(chosen)) < len(chosen):
-                    raise Refused("A device cannot stand in for itself, or twice.", code="bad_fallback")
-                fallbacks.replace(connection, device.id, chosen)
-            return ""
-
-        self._answer(message.request, sender, set_fallbacks)
-
-    def on_add_device(self, message: AddDevice, sender: Any) -> None:
-        """Add a device."""
-
-        def add() -> str:
-            check_device_name(message.name)
-            if message.platform is not None:
-                self._check_platform_device(message)
-            with self._database.transaction() as connection:
-                device_id = devices.add(
-                    connection,
-                    name=message.name,
-                    platform=message.platform,
-                    base_url=message.base_url,
-                    credentials=message.credentials,
-                    proxy=message.proxy,
-                )
-            logger().info("Added a device", device=message.name, platform=message.platform)
-            self._tell_parent(DevicesChanged(device_id, message.platform))
-            return str(device_id)
-
-        self._answer(message.request, sender, add)
-
-    def _check_platform_device(self, message: AddDevice) -> None:
-        """Refuse an account that cannot be used; the error names the field and never its value."""
-        credentials = self._seal.open(message.credentials) if message.credentials else {}
-        contract = contract_of(message.platform or "")
-        check_account(contract, message.base_url, credentials, loopback_allowed=self._loopback)
-
-    def on_device_command(self, message: DeviceCommand, sender: Any) -> None:
-        """Pair, refresh, pause, resume or remove a device."""
-
-        def command() -> str:
-            with self._database.transaction() as connection:
-                device = devices.by_name(connection, message.device)
-                _refuse_senseless(device, message.command)
-                if message.command in {"pause", "resume"}:
-                    desired = "paused" if message.command == "pause" else "running"
-                    devices.set_desired_state(connection, device, desired)
-                if message.command == "remove":
-                    outbox.cancel_lane(connection, device.id)
-                    devices.remove(connection, device.id)
-            if device.is_whatsapp:
-                self._tell_parent(TellDevice(device.id, message.command, message.number, message.request))
-            if message.command == "remove":
-                self._tell_parent(DevicesChanged(device.id, device.platform))
-            return ""
-
-        self._answer(message.request, sender, command)
+    on_cancel_message = on_resolve_message = on_opt_out = on_opt_in = on_set_limits = on_request
+    on_set_fallbacks = on_add_device = on_device_command = on_request
 
     def _tell_parent(self, message: object) -> None:
         if self.parent is not None:
@@ -381,22 +267,6 @@ def _check_route(platform: str, checked: Checked) -> None:
         check_for_platform(contract_of(platform), message)
     except SalamanderError as error:
         raise Problem(error.code, error.sentence, error.next_step) from None
-
-
-def _refuse_senseless(device: Device, command: str) -> None:
-    """Refuse a command that makes no sense for a device as it is."""
-    name = device.name
-    if not device.is_whatsapp and command in {"pair", "refresh"}:
-        verb = "paired" if command == "pair" else "refreshed"
-        reason = f"{name} sends through {device.platform}; there is no session to be {verb}."
-        raise Refused(reason, f"See run.py device show {name}.", code="platform_device")
-    if command == "pair" and device.jid is not None and device.state != "needs_pairing":
-        reason = f"{name} is linked already ({device.jid})."
-        raise Refused(reason, "To link another phone, remove the device and add it again.", code="already_linked")
-    if command == "refresh" and device.jid is None:
-        raise Refused(f"{name} has no phone linked.", f"Link one: run.py device pair {name}", code="needs_pairing")
-    if command in {"refresh", "pair"} and device.desired_state == "paused":
-        raise Refused(f"{name} is paused.", f"run.py device resume {name}", code="paused")
 
 
 def _told(error: Exception) -> SalamanderError:

@@ -362,6 +362,11 @@ def _apply_known_receipts(connection: Connection, device_id: int, external_id: s
         _apply_receipts(connection, device_id, [(external_id, stage) for stage in stages])
 
 
+def expire_everywhere(connection: Connection) -> None:
+    """Expire whatever came too late, also on devices that are paused or unlinked."""
+    connection.execute(_SQL["expire_everywhere"])
+
+
 def cancel(connection: Connection, message_id: int) -> bool:
     """Cancel a message that is still queued; say whether it was."""
     return connection.execute(_SQL["cancel"], {"message_id": message_id}).fetchone() is not None

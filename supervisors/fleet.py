@@ -36,7 +36,7 @@ from actors.whatsapp.flight_recorder import read_suspects
 from actors.whatsapp.preload import preload
 from config.errors import StorageUnavailable
 from config.logging import logger
-from storage import devices, leases
+from storage import devices, leases, outbox
 from storage.database import SUPERVISOR_PATIENCE, SingleConnection, database_url
 from storage.leases import holder_name
 from storage.restarts import Restart, RestartJournal
@@ -49,6 +49,8 @@ from supervisors.processes import own_process_started, process_is_alive
 
 #: How often children are looked at, in seconds.
 _TICK_SECONDS = 0.25
+#: How often their processes are looked up, in seconds: the kernel is slow to tell, and an exit is mostly told at once.
+_LOOK_AT_PROCESSES_SECONDS = 1.0
 #: How often the device table is read again, in case a hint was lost, in seconds.
 _READ_DEVICES_SECONDS = 10.0
 #: How often stranded messages are looked for, in seconds.
@@ -99,6 +101,7 @@ class FleetSupervisor(SupervisedChild):
         self._backoff = Backoff(self.settings.backoff_first_seconds, longest)
         self._children: dict[str, Child] = {}
         self._read_devices_at = 0.0
+        self._processes_seen = 0.0
         self._stopping = False
         self._routes_changed = True
         self._quarantine = Quarantine()
@@ -186,8 +189,11 @@ class FleetSupervisor(SupervisedChild):
         now = time.monotonic()
         if now - self._read_devices_at > _READ_DEVICES_SECONDS or self._read_devices_at == 0.0:
             self._read_devices(now)
+        thorough = now - self._processes_seen >= _LOOK_AT_PROCESSES_SECONDS
+        if thorough:
+            self._processes_seen = now
         for child in list(self._children.values()):
-            self._look_after(child, now)
+            self._look_after(child, now, thorough=thorough)
         router = self._children["router"]
         if self._routes_changed and router.up:
             self.send(router.address, self._routes())
@@ -198,15 +204,16 @@ class FleetSupervisor(SupervisedChild):
             self._reroute()
 
     def _reroute(self) -> None:
-        """Let messages whose route is down go by another."""
+        """Let messages whose route is down go by another, and end those whose time ran out."""
         with suppress(StorageUnavailable), self._database.transaction() as connection:
+            outbox.expire_everywhere(connection)
             reroute(
                 connection,
                 patience=self.settings.failover_patience_seconds,
                 attempts=self.settings.failover_attempts,
             )
 
-    def _look_after(self, child: Child, now: float) -> None:
+    def _look_after(self, child: Child, now: float, *, thorough: bool) -> None:
         if child.address is None:
             if now >= child.start_at and self._is_gone(child):
                 self._start(child, now)
@@ -214,7 +221,7 @@ class FleetSupervisor(SupervisedChild):
         if child.heard_at is None:
             if now - child.created_at > self.settings.child_start_seconds:
                 self._fell(child, "start_timeout", "It did not report in time after its start.")
-        elif child.pid is not None and not process_is_alive(child.pid, child.process_started):
+        elif thorough and child.pid is not None and not process_is_alive(child.pid, child.process_started):
             self._fell(child, "exited", "Its process ended.")
         elif now - child.heard_at > self.settings.heartbeat_seconds * self.settings.heartbeat_misses:
             self._fell(child, "silent", "It stopped reporting that it lives.")

@@ -121,12 +121,17 @@ class Watchdog:
             raise_descriptor_limit()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, self._ask_to_stop)
+            # A daemon that stops takes its file along; one that was killed leaves it.
+            killed = read_daemon_file(self._home) is not None
+            began = time.monotonic()
             left = sweep(self._home, spare=(os.getpid(),))
             if left:
                 logger().warning("Killed what an earlier daemon left behind", processes=left)
             try:
                 self._write_daemon_file(ready=False)
                 self._start_ground()
+                if killed:
+                    self._record("watchdog", "watchdog", "killed", "It ended without being stopped.", began)
                 self._run_system()
             finally:
                 self._leave()

@@ -144,6 +144,7 @@ class Dispatcher(threading.Thread):
     def run(self) -> None:
         """Dispatch until told to leave. Whatever goes wrong in one turn, the next one comes."""
         self._keep(self._forget_breakers)
+        import sys; sys.setswitchinterval(0.0005)  # XX
         while not self._leaving or self._busy:
             self._wake.wait(self._seconds_to_wait())
             self._wake.clear()
@@ -171,10 +172,12 @@ class Dispatcher(threading.Thread):
         holds: list[Hold] = []
         ended, changes = self._judge(finished, holds, now)
         attempts = {} if self._leaving else self._choose(holds, now)
-        heads = self._exchange(ended, holds, changes, attempts)
+        t0=time.monotonic(); heads = self._exchange(ended, holds, changes, attempts); t1=time.monotonic()  # XX
         self._tell(finished, ended, changes)
         for head in heads:
             self._start(head, attempts[head.lane.device_id])
+        t2=time.monotonic(); S=self.__dict__.setdefault('S',[0,0,0,0.0,0.0,0.0]); S[0]+=1; S[1]+=len(ended); S[2]+=len(heads); S[3]+=t1-t0; S[4]+=t2-t1; S[5]+=t0-now  # XX
+        if S[0]%100==0: logger().info('XX', stats=str(S))  # XX
 
     def _forget_breakers(self) -> None:
         with self._outbox.database.transaction() as connection:

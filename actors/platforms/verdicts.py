@@ -1,4 +1,4 @@
-"""What follows from an outcome: the message's next state, and whether its lane goes on, or waits and for how long. Pure."""
+"""What follows from an outcome: the message's next state, and whether its lane goes on or waits. Pure."""
 
 from __future__ import annotations
 

@@ -39,6 +39,7 @@ from storage.restarts import Restart
 if TYPE_CHECKING:
     from actors.whatsapp.client import WhatsAppClient
     from actors.whatsapp.services import Services
+    from storage.database import Connection
 
 
 #: Failure codes of the client that stand in the supervisor's table under another name.
@@ -240,9 +241,13 @@ class WhatsAppDevice:
         write = logger().info if state in {"online", "refreshing", "connecting", "pairing"} else logger().warning
         write(f"Device is {state}", device=self.name, code=code, reason=words, next_attempt_at=next_at)
         row = events.Event("state", f"{time.time_ns()}", {"state": state, "code": code, "reason": words})
-        await self._services.store(devices.set_state, self.id, state, code, words, next_at)
-        if changed:
-            await self._services.store(events.record, self.id, [row])
+
+        def record(connection: Connection) -> None:
+            devices.set_state(connection, self.id, state, code, words, next_at)
+            if changed:
+                events.record(connection, self.id, [row])
+
+        await self._services.store(record)
 
     def _set_deadline(self, cause_code: str, seconds: float) -> None:
         message = Deadline(cause_code, self._era)

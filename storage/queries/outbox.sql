@@ -265,3 +265,15 @@ with moved as (
     select id, 'queued', reason_code, reason from moved
 )
 select id from moved;
+
+-- Expire whatever came too late, also on devices that are paused or unlinked.
+-- name: expire_everywhere
+with late as (
+    update outbox
+    set state = 'expired', reason_code = 'expired', reason = 'Its time ran out before it could be sent.',
+        updated_at = now()
+    where state = 'queued' and expires_at <= now()
+    returning id
+)
+insert into transition (message_id, state, reason_code, reason)
+select id, 'expired', 'expired', 'Its time ran out before it could be sent.' from late;

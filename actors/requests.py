@@ -1,0 +1,162 @@
+"""What the router is asked besides sending: devices, cancelling, resolving, opt-outs, limits, fallbacks.
+
+Each request is one function over one transaction; what it gives back is the answer. The router does each once, however
+often it is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from actors import care_requests
+from actors.messages import (
+    AddDevice,
+    CancelMessage,
+    DeviceCommand,
+    DevicesChanged,
+    OptIn,
+    OptOut,
+    ResolveMessage,
+    SetFallbacks,
+    SetLimits,
+    TellDevice,
+)
+from actors.platforms import contract_of
+from actors.platforms.checks import check_account
+from actors.validation import check_device_name
+from config.errors import Refused
+from config.logging import logger
+from storage import devices, fallbacks, outbox
+from storage.credentials import CredentialSeal
+from storage.database import Connection
+from storage.devices import Device
+
+Request = AddDevice | DeviceCommand | CancelMessage | ResolveMessage | OptOut | OptIn | SetLimits | SetFallbacks
+
+
+@dataclass
+class Office:
+    """What requests need besides the database.
+
+    Attributes:
+        region: the country of numbers written without one, or empty.
+        loopback: whether platforms on this machine may be used.
+        notices: what the fleet's supervisor is told once the request is committed.
+    """
+
+    region: str
+    seal: CredentialSeal
+    loopback: bool = field(kw_only=True)
+    notices: list[object] = field(default_factory=list)
+
+
+def cancel_message(connection: Connection, message: CancelMessage, _office: Office) -> str:
+    """Cancel a message that is still queued."""
+    if outbox.cancel(connection, message.message_id):
+        return "cancelled"
+    reason = f"Message {message.message_id} is not queued, so it cannot be cancelled."
+    raise Refused(reason, f"See run.py message {message.message_id}.", code="not_queued")
+
+
+def resolve_message(connection: Connection, message: ResolveMessage, _office: Office) -> str:
+    """Settle an in-doubt message by the operator's word."""
+    if outbox.resolve(connection, message.message_id, sent=message.sent):
+        return "sent" if message.sent else "queued"
+    reason = f"Message {message.message_id} is not in doubt."
+    raise Refused(reason, f"See run.py message {message.message_id}.", code="not_in_doubt")
+
+
+def opt_out(connection: Connection, message: OptOut, office: Office) -> str:
+    """Put numbers on the opt-out list."""
+    return care_requests.opt_out(connection, message, office.region)
+
+
+def opt_in(connection: Connection, message: OptIn, office: Office) -> str:
+    """Take numbers off the opt-out list."""
+    return care_requests.opt_in(connection, message, office.region)
+
+
+def set_limits(connection: Connection, message: SetLimits, _office: Office) -> str:
+    """Set limits of a device's own."""
+    return care_requests.set_limits(connection, message)
+
+
+def set_fallbacks(connection: Connection, message: SetFallbacks, _office: Office) -> str:
+    """Let other devices stand in for one."""
+    device = devices.by_name(connection, message.device)
+    chosen = [devices.by_name(connection, name).id for name in message.fallbacks]
+    if device.id in chosen or len(set(chosen)) < len(chosen):
+        raise Refused("A device cannot stand in for itself, or twice.", code="bad_fallback")
+    fallbacks.replace(connection, device.id, chosen)
+    return ""
+
+
+def add_device(connection: Connection, message: AddDevice, office: Office) -> str:
+    """Add a device; an account that cannot be used is refused, its error names the field and never its value."""
+    check_device_name(message.name)
+    if message.platform is not None:
+        credentials = office.seal.open(message.credentials) if message.credentials else {}
+        contract = contract_of(message.platform)
+        check_account(contract, message.base_url, credentials, loopback_allowed=office.loopback)
+    device_id = devices.add(
+        connection,
+        name=message.name,
+        platform=message.platform,
+        base_url=message.base_url,
+        credentials=message.credentials,
+        proxy=message.proxy,
+    )
+    logger().info("Added a device", device=message.name, platform=message.platform)
+    office.notices.append(DevicesChanged(device_id, message.platform))
+    return str(device_id)
+
+
+def command_device(connection: Connection, message: DeviceCommand, office: Office) -> str:
+    """Pair, refresh, pause, resume or remove a device."""
+    device = devices.by_name(connection, message.device)
+    _refuse_senseless(device, message.command)
+    if message.command in {"pause", "resume"}:
+        desired = "paused" if message.command == "pause" else "running"
+        devices.set_desired_state(connection, device, desired)
+    if message.command == "remove":
+        outbox.cancel_lane(connection, device.id)
+        devices.remove(connection, device.id)
+    if device.is_whatsapp:
+        office.notices.append(TellDevice(device.id, message.command, message.number, message.request))
+    if message.command == "remove":
+        office.notices.append(DevicesChanged(device.id, device.platform))
+    return ""
+
+
+def _refuse_senseless(device: Device, command: str) -> None:
+    """Refuse a command that makes no sense for a device as it is."""
+    name = device.name
+    if not device.is_whatsapp and command in {"pair", "refresh"}:
+        verb = "paired" if command == "pair" else "refreshed"
+        reason = f"{name} sends through {device.platform}; there is no session to be {verb}."
+        raise Refused(reason, f"See run.py device show {name}.", code="platform_device")
+    if command == "pair" and device.jid is not None and device.state != "needs_pairing":
+        reason = f"{name} is linked already ({device.jid})."
+        raise Refused(reason, "To link another phone, remove the device and add it again.", code="already_linked")
+    if command == "refresh" and device.jid is None:
+        raise Refused(f"{name} has no phone linked.", f"Link one: run.py device pair {name}", code="needs_pairing")
+    if command in {"refresh", "pair"} and device.desired_state == "paused":
+        raise Refused(f"{name} is paused.", f"run.py device resume {name}", code="paused")
+
+
+#: Who carries out which request.
+HANDLERS: Mapping[type, Callable[[Connection, Any, Office], str]] = MappingProxyType(
+    {
+        AddDevice: add_device,
+        DeviceCommand: command_device,
+        CancelMessage: cancel_message,
+        ResolveMessage: resolve_message,
+        OptOut: opt_out,
+        OptIn: opt_in,
+        SetLimits: set_limits,
+        SetFallbacks: set_fallbacks,
+    }
+)
