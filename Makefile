@@ -10,7 +10,7 @@ demo: setup
 	$(VENV)/bin/python run.py demo
 
 test: setup
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 3 --dist loadfile
 
 check: setup
 	$(VENV)/bin/ruff check .
