@@ -17,6 +17,7 @@ from actors.fleet import Fleet
 from actors.platforms import contract_of
 from commands.account_check import check_device
 from commands.output import AsJson, ago, current_home, err, out, print_json, print_table, reported
+from commands.webhooks import webhook
 from config.errors import NoAnswer, Refused
 from storage.devices import Device
 from supervisors.policy import advice_for
@@ -306,3 +307,4 @@ def _command(command: str, done: str, wait_for: Callable[[Device], bool] | None)
 app.command("pause")(_command("pause", "Paused", lambda device: device.state == "paused"))
 app.command("resume")(_command("resume", "Resumed", lambda device: device.state != "paused"))
 app.command("remove")(_command("remove", "Removed", None))
+app.command("webhook")(webhook)

@@ -7,6 +7,7 @@ import os
 import tomllib
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import phonenumbers
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -103,6 +104,14 @@ class Settings(BaseSettings):
     failover_patience_seconds: float = Field(300.0, ge=0)
     #: After how many attempts that certainly did not send a message goes by a fallback device.
     failover_attempts: int = Field(5, ge=1)
+
+    #: The listener for platforms' webhooks: its port (0: none), and the address it binds to. Anything but loopback
+    #: wants a reverse proxy with TLS before it.
+    webhook_port: int = Field(0, ge=0, le=65535)
+    webhook_address: str = "127.0.0.1"
+    #: The address under which providers reach it from outside, as https://hooks.example.com; empty: not at all.
+    webhook_base_url: str = ""
+
     #: Log lines below this level are not written.
     log_level: str = Field("info", pattern=r"^(debug|info|warning|error)$")
 
@@ -148,6 +157,26 @@ class Settings(BaseSettings):
         if parsed.is_unspecified or parsed.is_multicast:
             raise ValueError("it is not the address of one interface")
         return address
+
+    @field_validator("webhook_address")
+    @classmethod
+    def _webhook_address_is_one(cls, address: str) -> str:
+        try:
+            return str(ipaddress.ip_address(address))
+        except ValueError:
+            raise ValueError("it is no IP address") from None
+
+    @field_validator("webhook_base_url")
+    @classmethod
+    def _webhook_base_url_is_one(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            usable = False
+        if url and (not usable or parts.query or parts.fragment or "@" in parts.netloc or not url.isascii()):
+            raise ValueError("it is no http or https address without user, query and fragment")
+        return url
 
     @model_validator(mode="after")
     def _databases_belong_together(self) -> Self:

@@ -7,13 +7,17 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import psycopg
+
 from storage import events
-from storage.database import Connection
+from storage.database import Connection, Row
 from storage.events import Event
 from storage.sql import queries
 from storage.text import storable
 
 _SQL = queries("deliveries")
+
+Cursor = psycopg.Cursor[Row]
 
 #: A longer name is kept as its beginning and its hash, so that it fits into an index with a stage behind it.
 _NAME_LIMIT = 200
@@ -72,8 +76,8 @@ def lock(connection: Connection, names: Iterable[str]) -> None:
     connection.execute(queries("outbox")["lock_external_ids"], {"external_ids": sorted(set(names))})
 
 
-def receive(connection: Connection, device_id: int, reports: Sequence[Report]) -> list[int]:
-    """Write reports down, and apply to their messages what is news; return the messages that moved.
+def receive(connection: Connection, device_id: int, reports: Sequence[Report]) -> dict[int, str]:
+    """Write reports down, and apply to their messages what is news; return the messages that moved, with their states.
 
     A report about an unknown message is kept: the message may become known under that name yet.
     """
@@ -84,40 +88,25 @@ def receive(connection: Connection, device_id: int, reports: Sequence[Report]) -
     _identify(connection, device_id, told)
     messages = _messages_of(connection, device_id, told)
     arrived = [(messages[each.names[0]], each.report) for each in told if each.names[0] in messages]
-    # A tie may have told whom earlier reports were about; they are asked for by every name that has a message now.
+    # A tie may have told whom earlier reports were about; so what is known under every name is applied, too.
     known = [Known(message_id, device_id, (name,)) for name, message_id in messages.items()]
-    return apply(connection, [*arrived, *known_reports(connection, known)])
+    return {row["id"]: row["state"] for row in apply(connection, known, arrived)}
 
 
-def known_reports(connection: Connection, messages: Sequence[Known]) -> list[tuple[int, Report]]:
-    """Return what was reported already about messages, by message."""
-    named = [(each, name) for each in messages for name in each.names]
-    if not named:
-        return []
-    rows = connection.execute(
-        _SQL["known"],
-        {
-            "message_ids": [each.message_id for each, _ in named],
-            "device_ids": [each.device_id for each, _ in named],
-            "names": [name for _, name in named],
-        },
-    )
-    return [(row["message_id"], Report(row["stage"], reason=row["reason"])) for row in rows]
-
-
-def apply(connection: Connection, reports: Sequence[tuple[int, Report]]) -> list[int]:
-    """Apply reports to messages; return those that moved."""
-    if not reports:
-        return []
-    rows = connection.execute(
+def apply(connection: Connection, known: Sequence[Known], reports: Sequence[tuple[int, Report]] = ()) -> Cursor:
+    """Apply to messages what was reported about them before, and these reports; return a cursor on those that moved."""
+    named = [(each, name) for each in known for name in each.names]
+    return connection.execute(
         _SQL["apply"],
         {
+            "named_ids": [each.message_id for each, _ in named],
+            "device_ids": [each.device_id for each, _ in named],
+            "names": [name for _, name in named],
             "message_ids": [message_id for message_id, _ in reports],
             "stages": [report.stage for _, report in reports],
             "reasons": [storable(report.reason) for _, report in reports],
         },
     )
-    return [row["id"] for row in rows]
 
 
 @dataclass(frozen=True)

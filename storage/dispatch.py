@@ -90,34 +90,49 @@ def recipients(connection: Connection, device_ids: Sequence[int]) -> dict[int, s
     return {row["device_id"]: row["recipient"] for row in rows}
 
 
-def claim(connection: Connection, owner: str, secrets: Mapping[int, bytes], *, again: bool = False) -> list[Head]:
-    """Claim the head of each lane under a secret of its own; return one row for each lane that still exists.
+def exchange(
+    connection: Connection,
+    owner: str,
+    *,
+    ended: Sequence[Ended] = (),
+    holds: Sequence[Hold] = (),
+    secrets: Mapping[int, bytes] | None = None,
+    again: bool = False,
+) -> list[Head]:
+    """Record what came of attempts, let lanes wait, and claim the heads of others; return a row for each of these.
+
+    The statements travel together, so that a turn of the lanes waits for PostgreSQL once.
 
     Args:
         connection: an open transaction.
         owner: this process instance, as it stands in the attempts.
-        secrets: the secret of each lane's next attempt, by device.
-        again: the answer to the same claim was lost: what it took then is given again.
+        ended: outcomes; one that is recorded already changes nothing.
+        holds: lanes that must wait; of several waits of one lane the last counts.
+        secrets: the lanes to claim from, by device, each with the secret of its next attempt.
+        again: the answer to the same exchange was lost: what it claimed is given again.
     """
-    heads = []
-    wanted = dict(secrets)
-    if again:
+    heads: list[Head] = []
+    wanted = dict(secrets or {})
+    if again and wanted:
         rows = connection.execute(_SQL["claimed_with"], {"secrets": list(wanted.values())}).fetchall()
         heads = [_head(row) for row in rows]
         for head in heads:
             del wanted[head.lane.device_id]
-    arguments = {"device_ids": list(wanted), "secrets": list(wanted.values()), "owner": owner}
-    return heads + [_head(row) for row in connection.execute(_SQL["claim"], arguments)]
+    with connection.pipeline():
+        if ended:
+            _record(connection, ended)
+        if holds:
+            _hold(connection, holds)
+        if wanted:
+            arguments = {"device_ids": list(wanted), "secrets": list(wanted.values()), "owner": owner}
+            heads += [_head(row) for row in connection.execute(_SQL["claim"], arguments)]
+    return heads
 
 
-def record(connection: Connection, ended: Sequence[Ended]) -> set[int]:
-    """Record what came of attempts, and apply what was reported about them before; return the messages that moved.
-
-    Recorded again, it changes nothing.
-    """
-    names = {each.attempt_id: _names(each) for each in ended}
-    deliveries.lock(connection, (name for each in names.values() for name in each))
-    rows = connection.execute(
+def _record(connection: Connection, ended: Sequence[Ended]) -> None:
+    known = [Known(each.message_id, each.device_id, _names(each)) for each in ended]
+    deliveries.lock(connection, (name for each in known for name in each.names))
+    connection.execute(
         _SQL["record"],
         {
             "message_ids": [each.message_id for each in ended],
@@ -127,19 +142,12 @@ def record(connection: Connection, ended: Sequence[Ended]) -> set[int]:
             "reasons": [storable(each.reason) for each in ended],
             "external_ids": [None if each.external_id is None else storable(each.external_id) for each in ended],
         },
-    ).fetchall()
-    moved = {row["id"]: row for row in rows}
-    known = [
-        Known(each.message_id, each.device_id, _with_id(names[each.attempt_id], moved[each.message_id]["external_id"]))
-        for each in ended
-        if each.message_id in moved and each.state in {"sent", "in_doubt"}
-    ]
-    deliveries.apply(connection, deliveries.known_reports(connection, known))
-    return set(moved)
+    )
+    # A report may have overtaken the reply.
+    deliveries.apply(connection, known)
 
 
-def hold(connection: Connection, holds: Sequence[Hold]) -> None:
-    """Let lanes wait; of several waits of one lane the last counts."""
+def _hold(connection: Connection, holds: Sequence[Hold]) -> None:
     last = {each.device_id: each for each in holds}
     values = {
         "device_ids": list(last),
@@ -152,11 +160,6 @@ def hold(connection: Connection, holds: Sequence[Hold]) -> None:
 def _names(ended: Ended) -> tuple[str, ...]:
     own = reference_name(ended.reference)
     return (own,) if ended.external_id is None else (own, name_of(ended.external_id))
-
-
-def _with_id(names: tuple[str, ...], external_id: str | None) -> tuple[str, ...]:
-    """Add the id that a report may have brought while the request was under way."""
-    return names if external_id is None else tuple(dict.fromkeys((*names, name_of(external_id))))
 
 
 def _lane(device_id: int, row: Row) -> Lane:

@@ -16,6 +16,7 @@ import contextlib
 import hmac
 import os
 import secrets
+import selectors
 import socket
 import time
 from collections import deque
@@ -259,13 +260,20 @@ def _connect(url: str) -> tuple[Any, socket.socket]:
     """
     conninfo = pq.Conninfo.parse(url.encode())
     given = {each.keyword: each.val for each in conninfo if each.val is not None}
-    given |= {
-        b"options": _OPTIONS.encode(),
-        b"connect_timeout": str(_CONNECT_SECONDS).encode(),
-        b"application_name": b"salamander store",
-    }
+    given |= {b"options": _OPTIONS.encode(), b"application_name": b"salamander store"}
     words = b" ".join(key + b"=" + _quoted(value) for key, value in given.items())
-    connection = pq.PGconn.connect(words)
+    # PGconn.connect() would hold the interpreter's lock for as long as the server hangs.
+    connection = pq.PGconn.connect_start(words)
+    deadline = time.monotonic() + _CONNECT_SECONDS
+    while connection.status != pq.ConnStatus.BAD:
+        step = connection.connect_poll()
+        if step not in {pq.PollingStatus.READING, pq.PollingStatus.WRITING}:
+            break
+        awaited = selectors.EVENT_READ if step == pq.PollingStatus.READING else selectors.EVENT_WRITE
+        with selectors.DefaultSelector() as selector:
+            selector.register(connection.socket, awaited)
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                raise ConnectionError("it did not answer in time")
     if connection.status != pq.ConnStatus.OK:
         reason = connection.error_message.decode(errors="replace").strip().splitlines()
         raise ConnectionError(reason[-1] if reason else "no reason given")

@@ -119,6 +119,8 @@ class FleetSupervisor(SupervisedChild):
         logger().info("The fleet starts")
         preload()
         self._children.setdefault("router", Child("router", "router"))
+        if self.settings.webhook_port:
+            self._children.setdefault("gateway:gateway", Child("gateway", "gateway"))
         self.on_wakeup("tick")
 
     def on_ping(self, message: Ping, sender: Any) -> None:
@@ -285,6 +287,8 @@ class FleetSupervisor(SupervisedChild):
             child.address = self.createActor(Router, globalName=ROUTER_NAME)
         elif child.role == "platform":
             child.address = self.createActor(PlatformActor)
+        elif child.role == "gateway":
+            child.address = self.createActor("gateway.actor.GatewayActor")
         else:
             child.address = self.createActor("actors.whatsapp.shard.WhatsAppShard")
         self.send(

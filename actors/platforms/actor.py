@@ -15,6 +15,7 @@ from actors.child import SupervisedChild
 from actors.messages import HostDevices, StopChild, WorkNoted, WorkWaiting
 from actors.platforms.dispatcher import Dispatcher
 from config.daemon import loopback_endpoint
+from config.webhooks import callback_url
 from storage.credentials import CredentialSeal
 from storage.database import PooledConnections, database_url
 from storage.outbox import Outbox
@@ -34,15 +35,17 @@ class PlatformActor(SupervisedChild):
         """Start dispatching."""
         assert self.start is not None  # noqa: S101 - life begins with it
         rules = Rules.of(self.settings)
+        home, settings, loopback = self.home, self.settings, loopback_endpoint(self.home) is not None
         self._dispatcher = Dispatcher(
             self.start.name,
             Outbox(PooledConnections(database_url(self.home, self.settings), _CONNECTIONS), self.start.owner, rules),
             CredentialSeal(self.home.credentials_key),
-            loopback_allowed=loopback_endpoint(self.home) is not None,
+            loopback_allowed=loopback,
             workers=self.settings.platform_workers,
             poll_seconds=self.settings.poll_seconds,
             patience_seconds=self.settings.in_doubt_patience_seconds,
             rules_everywhere=rules.everywhere,
+            callback_url_of=lambda device: callback_url(home, settings, device, loopback=loopback),
         )
         self._dispatcher.host(self.start.device_ids)
         self._dispatcher.start()

@@ -12,6 +12,7 @@ concerned wait, and nobody else's.
 from __future__ import annotations
 
 import secrets
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,8 @@ _FIRST_LOOKUP_SECONDS = 2.0
 _STORAGE_PAUSE = 1.0
 #: A lane that must wait no longer than this is remembered here; a longer wait is a row, which people see, in seconds.
 _REST_SECONDS = 2.0
+#: How long a thread may compute while another wants to, in seconds.
+_SWITCH_SECONDS = 0.0005
 
 
 @dataclass(frozen=True)
@@ -143,8 +146,9 @@ class Dispatcher(threading.Thread):
 
     def run(self) -> None:
         """Dispatch until told to leave. Whatever goes wrong in one turn, the next one comes."""
+        # The one thread that every lane waits for must not wait 5 ms (Python's default) for each worker that computes.
+        sys.setswitchinterval(_SWITCH_SECONDS)
         self._keep(self._forget_breakers)
-        import sys; sys.setswitchinterval(0.0005)  # XX
         while not self._leaving or self._busy:
             self._wake.wait(self._seconds_to_wait())
             self._wake.clear()
@@ -172,12 +176,10 @@ class Dispatcher(threading.Thread):
         holds: list[Hold] = []
         ended, changes = self._judge(finished, holds, now)
         attempts = {} if self._leaving else self._choose(holds, now)
-        t0=time.monotonic(); heads = self._exchange(ended, holds, changes, attempts); t1=time.monotonic()  # XX
-        self._tell(finished, ended, changes)
+        heads = self._exchange(ended, holds, changes, attempts)
+        self._tell(changes)
         for head in heads:
             self._start(head, attempts[head.lane.device_id])
-        t2=time.monotonic(); S=self.__dict__.setdefault('S',[0,0,0,0.0,0.0,0.0]); S[0]+=1; S[1]+=len(ended); S[2]+=len(heads); S[3]+=t1-t0; S[4]+=t2-t1; S[5]+=t0-now  # XX
-        if S[0]%100==0: logger().info('XX', stats=str(S))  # XX
 
     def _forget_breakers(self) -> None:
         with self._outbox.database.transaction() as connection:
@@ -300,12 +302,6 @@ class Dispatcher(threading.Thread):
             verdict = Verdict("queued", "account_not_usable", holds[0].reason)
             self._exchange([_ended(claim, verdict)], holds, [], {})
             return
-        logger().info(
-            f"[PLATFORM-SEND] Sending message via {self._contract.title}",
-            device=head.lane.name,
-            message=claim.message_id,
-            attempt=claim.attempt,
-        )
         if account.pace is not None:
             account.pace.note(time.monotonic(), claim.recipient)
         self._busy.add(device_id)
@@ -313,6 +309,8 @@ class Dispatcher(threading.Thread):
 
     def _send(self, claim: Claim, account: OpenAccount) -> None:
         """Send one message, in a worker's thread; nothing raises."""
+        line = logger(device=account.lane.name, message=claim.message_id)
+        line.info(f"[PLATFORM-SEND] Sending message via {self._contract.title}", attempt=claim.attempt)
         message = PlatformMessage(
             reference=reference_of(claim.message_id, claim.secret),
             to=claim.recipient,
@@ -330,6 +328,8 @@ class Dispatcher(threading.Thread):
             outcome = Rejected("request_invalid", reason, Scope.MESSAGE)
         else:
             outcome = self._transport.send(request, self._contract, proxy=account.proxy)
+        write, told = (line.info, outcome.detail) if isinstance(outcome, Accepted) else (line.warning, outcome.reason)
+        write(f"{self._contract.title}: {type(outcome).__name__.lower()}", reason=told)
         self._finished.put(_Finished(claim, account, outcome))
         self._wake.set()
 
@@ -375,35 +375,29 @@ class Dispatcher(threading.Thread):
             nonlocal again
             repeated, again = again, True
             with self._outbox.database.transaction() as connection:
-                if ended:
-                    dispatch.record(connection, ended)
-                if holds:
-                    dispatch.hold(connection, holds)
                 for change in changes:
                     breakers.show(
                         connection, self._contract.name, change.account, change.state, change.reason, change.failures
                     )
-                if self._rules_everywhere:
-                    return self._heads_under_rules(attempts)
-                return dispatch.claim(connection, self._outbox.owner, attempts, again=repeated) if attempts else []
+                return dispatch.exchange(
+                    connection,
+                    self._outbox.owner,
+                    ended=ended,
+                    holds=holds,
+                    secrets={} if self._rules_everywhere else attempts,
+                    again=repeated,
+                )
 
-        return self._keep(exchange)
+        heads = self._keep(exchange)
+        return self._heads_under_rules(attempts) if self._rules_everywhere else heads
 
     def _heads_under_rules(self, attempts: dict[int, bytes]) -> list[Head]:
         """Return the lanes as such that must ask the rules before they claim."""
         opened = [self._accounts.known(device_id) for device_id in attempts]
         return [Head(each.lane, None, limited=True, again=False) for each in opened if each is not None]
 
-    def _tell(self, finished: list[_Finished], ended: list[Ended], changes: list[BreakerChange]) -> None:
-        """Log what came of messages, once it is recorded, and what breakers did."""
-        for each, recorded in zip(finished, ended, strict=True):
-            write = logger().info if isinstance(each.outcome, Accepted) else logger().warning
-            write(
-                f"{self._contract.title}: {type(each.outcome).__name__.lower()}",
-                device=each.account.lane.name,
-                message=recorded.message_id,
-                reason=recorded.reason,
-            )
+    def _tell(self, changes: list[BreakerChange]) -> None:
+        """Log what breakers did."""
         for change in changes:
             whom = f"{self._contract.title} account {change.account}" if change.account else self._contract.title
             write = logger().info if change.state == "closed" else logger().warning

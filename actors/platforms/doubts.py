@@ -87,4 +87,4 @@ class Doubts:
             provider_id,
         )
         with self._outbox.database.transaction() as connection:
-            dispatch.record(connection, [ended])
+            dispatch.exchange(connection, self._outbox.owner, ended=[ended])

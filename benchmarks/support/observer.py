@@ -24,6 +24,8 @@ class Healing:
     device: str
     began: float
     seconds: float | None = None
+    #: Whether it has to be seen away before it can count as back: a dead socket is found first, and healed then.
+    found: bool = True
     #: Whether nothing but strikes on other processes of its kind happened meanwhile.
     undisturbed: bool = True
 
@@ -58,6 +60,7 @@ class Observer(threading.Thread):
             self._disturb(struck)
             if kind == "half-open":
                 self._expect(struck.target, struck, self.half_open_healings)
+                self._pending[struck.target].found = False
             if kind == "shard-kill":
                 for device, shard in self._host_of.items():
                     # One that was away before heals from something else, and one that waits for a person not at all.
@@ -97,7 +100,12 @@ class Observer(threading.Thread):
         self._online = {row.name for row in rows if row.state == "online"}
         for row in rows:
             healing = self._pending.get(row.name)
-            if healing is None or row.last_online_at is None or row.name not in self._online:
+            if healing is None or row.last_online_at is None:
+                continue
+            if row.name not in self._online:
+                healing.found = True
+                continue
+            if not healing.found:
                 continue
             if row.last_online_at.timestamp() > healing.began:
                 healing.seconds = row.last_online_at.timestamp() - healing.began

@@ -38,30 +38,36 @@ where exists (
     where a.message_id = o.id and a.device_id = o.device_id and left(encode(a.secret, 'hex'), 16) = r.secret
 );
 
--- What has been reported already about messages under the names they are known by now, and the names tied to those.
--- name: known
-with told as (
-    select *
-    from unnest(%(message_ids)s::bigint[], %(device_ids)s::bigint[], %(names)s::text[])
-             as t (message_id, device_id, name)
-), named as (
-    select message_id, device_id, name from told
-    union
-    select told.message_id, told.device_id, m.name
-    from told join message_name m on m.device_id = told.device_id and m.external_id = told.name
-)
-select named.message_id, e.body ->> 'stage' as stage, coalesce(e.body ->> 'reason', '') as reason
-from named
-join event e on e.device_id = named.device_id and e.kind = 'receipt' and e.external_id in (
-    named.name || ':sent', named.name || ':failed', named.name || ':delivered', named.name || ':read'
-);
-
--- Apply reports. Of several about one message the furthest counts, whatever their order: what was delivered did not
--- fail. A message that waits or is being sent is left alone: its own outcome comes first, and asks for them then.
+-- Apply reports, and what was reported before under the names by which messages are known now: those given, their id
+-- at the provider, and the names tied to these. Of several reports about one message the furthest counts, whatever their
+-- order: what was delivered did not fail. A message that waits or is being sent is left alone: its own outcome comes
+-- first, and asks then.
 -- name: apply
-with arrived as (
-    select distinct on (message_id) message_id, stage, reason
+with named as (
+    select message_id, device_id, name
+    from unnest(%(named_ids)s::bigint[], %(device_ids)s::bigint[], %(names)s::text[]) as t (message_id, device_id, name)
+    union
+    select o.id, o.device_id, o.external_id
+    from outbox o
+    where o.id = any(%(named_ids)s::bigint[]) and o.external_id is not null
+), every_name as (
+    select message_id, device_id, name from named
+    union
+    select named.message_id, named.device_id, m.name
+    from named join message_name m on m.device_id = named.device_id and m.external_id = named.name
+), reported as (
+    select every_name.message_id, e.body ->> 'stage' as stage, coalesce(e.body ->> 'reason', '') as reason
+    from every_name
+    join event e on e.device_id = every_name.device_id and e.kind = 'receipt' and e.external_id in (
+        every_name.name || ':sent', every_name.name || ':failed',
+        every_name.name || ':delivered', every_name.name || ':read'
+    )
+    union all
+    select message_id, stage, reason
     from unnest(%(message_ids)s::bigint[], %(stages)s::text[], %(reasons)s::text[]) as r (message_id, stage, reason)
+), arrived as (
+    select distinct on (message_id) message_id, stage, reason
+    from reported
     order by message_id, array_position(array['sent', 'failed', 'delivered', 'read'], stage) desc
 ), moved as (
     update outbox o

@@ -104,7 +104,7 @@ with told as (
               and a.id = (select max(latest.id) from attempt latest where latest.message_id = o.id)
           )
       )
-    returning o.id, o.device_id, told.attempt_id, o.state, o.reason_code, o.reason, o.external_id
+    returning o.id, told.attempt_id, o.state, o.reason_code, o.reason
 ), closed as (
     update attempt a
     set ended_at = now(), outcome = moved.state, reason = moved.reason
@@ -114,7 +114,7 @@ with told as (
     insert into transition (message_id, state, reason_code, reason)
     select id, state, reason_code, reason from moved
 )
-select id, device_id, state, external_id from moved;
+select id from moved;
 
 -- Let lanes wait.
 -- name: hold

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -193,3 +194,29 @@ def test_what_is_not_the_protocol_is_cut_off_and_hurts_nobody(one: Pooled) -> No
         assert stranger.recv(100) == b""
     with one.client() as client:
         assert client.execute("select 1").fetchone() == (1,)
+
+
+def test_a_server_that_hangs_does_not_stop_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libpq's own connect keeps the interpreter's lock meanwhile: no heartbeat would leave."""
+    monkeypatch.setattr("storage.pooler._CONNECT_SECONDS", 1)
+    pauses: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            pauses.append(time.monotonic() - before)
+
+    async def connect_in_vain(port: int) -> None:
+        ticking = asyncio.ensure_future(tick())
+        pooler = Pooler(f"postgres://postgres@127.0.0.1:{port}/nothing", 1)
+        try:
+            with pytest.raises(ConnectionError, match="did not answer"):
+                await pooler.welcome()
+        finally:
+            ticking.cancel()
+            await pooler.stop()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asyncio.run(connect_in_vain(silent.getsockname()[1]))
+    assert max(pauses) < 0.5

@@ -1,0 +1,120 @@
+"""Delivery reports from end to end: a daemon with the gateway, and stand-ins that report what they were sent."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.support.daemon import Daemon, eventually
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Daemon]:
+    with Daemon(tmp_path_factory.mktemp("home") / "home", {"webhook_port": port}) as daemon:
+        yield daemon
+
+
+def test_reports_move_a_message_to_read_and_the_address_survives_the_death_of_the_gateway(
+    running: Daemon, port: int
+) -> None:
+    running.add_platform("desk-1", "wablas")
+    shown = running.json("device", "webhook", "desk-1")
+    url = shown["url"]
+    assert url.startswith(f"http://127.0.0.1:{port}/webhooks/")
+    assert (shown["signed"], shown["reachable"]) == (False, False)
+    assert url in running.ok("device", "webhook", "desk-1")
+    running.simulator.platform_callback("wablas", url)
+    with running.fleet() as fleet:
+        first = fleet.send("desk-1", "+60123456789", "hello")
+        running.await_message(fleet, first, "read")
+        running.simulator.platform_fault("wablas", "unordered-callbacks")
+        second = fleet.send("desk-1", "+60123456789", "in any order")
+        running.await_message(fleet, second, "read")
+        running.simulator.platform_fault("wablas", "clear")
+
+        running.kill("gateway")
+        running.process("gateway")
+        assert running.json("device", "webhook", "desk-1")["url"] == url
+        eventually(lambda: answers(port), 30, "the gateway to listen again")
+        third = fleet.send("desk-1", "+60123456789", "after its death")
+        running.await_message(fleet, third, "read")
+        restarts = [row for row in fleet.restarts() if row["what"] == "gateway"]
+        assert [row["cause_code"] for row in restarts] == ["exited"]
+    secret = url.rsplit("/", 2)[1]
+    for log in (running.home.log_file, running.home.logs / "daemon.log"):
+        assert secret not in log.read_text(encoding="utf-8")
+
+
+def test_a_signed_report_comes_by_the_address_that_each_message_names(running: Daemon) -> None:
+    running.add_platform("desk-2", "twilio")
+    with running.fleet() as fleet:
+        message_id = fleet.send("desk-2", "+60123456789", "hello")
+        running.await_message(fleet, message_id, "read")
+        story = [(each["state"], each["reason_code"]) for each in (fleet.message(message_id) or {})["story"]]
+    assert story[:3] == [("queued", "accepted"), ("sending", "attempt"), ("sent", "sent")]
+    assert story[-1] == ("read", "receipt")
+
+
+def test_a_report_settles_a_message_whose_reply_was_lost(running: Daemon) -> None:
+    running.add_platform("desk-3", "meta_cloud")
+    running.simulator.platform_callback("meta_cloud", running.json("device", "webhook", "desk-3")["url"])
+    running.simulator.platform_fault("meta_cloud", "reset-after-recording")
+    with running.fleet() as fleet:
+        message_id = fleet.send("desk-3", "+60123456789", "hello")
+        row = running.await_message(fleet, message_id, "read")
+        states = [each["state"] for each in (fleet.message(message_id) or {})["story"]]
+    running.simulator.platform_fault("meta_cloud", "clear")
+    assert row["state"] == "read"
+    assert "in_doubt" in states
+    assert states.count("sending") == 1
+    assert len(running.simulator.platform_log("meta_cloud")) == 1
+
+
+def test_devices_without_webhooks_have_no_address(running: Daemon) -> None:
+    running.add_platform("desk-4", "whacenter")
+    with running.fleet() as fleet:
+        fleet.add_device("shop-1")
+    assert running.refused("device", "webhook", "desk-4").code == "no_webhook"
+    assert running.refused("device", "webhook", "shop-1").code == "no_webhook"
+    assert running.refused("device", "webhook", "nobody").code == "unknown_device"
+
+
+def test_a_taken_port_keeps_nobody_from_sending(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = int(taken.getsockname()[1])
+        daemon = Daemon(tmp_path / "home", {"webhook_port": port})
+        try:
+            daemon.start()
+            daemon.add_platform("desk-1", "wablas")
+            with daemon.fleet() as fleet:
+                message_id = fleet.send("desk-1", "+60123456789", "hello")
+                daemon.await_message(fleet, message_id, "sent")
+            assert daemon.log_lines("The webhook listener cannot listen")
+            taken.close()
+            eventually(lambda: answers(port), 30, "the gateway to take the port once it is free")
+        finally:
+            daemon.stop()
+            left = daemon.kill_everything()
+    assert not left
+
+
+def answers(port: int) -> bool:
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/", timeout=5).status_code == 404
+    except requests.ConnectionError:
+        return False
