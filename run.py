@@ -7,6 +7,9 @@ device (actors/whatsapp/device.py), which sends (actors/whatsapp/client.py).
 
 from __future__ import annotations
 
+from commands import interrupts
+
+# isort: split
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -278,4 +281,5 @@ def resolve(
 
 
 if __name__ == "__main__":
+    interrupts.let_commands_handle_them()
     app()

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 from config.daemon import DaemonFile, read_daemon_file
-from config.errors import DaemonNotRunning, NoAnswer
+from config.errors import DaemonNotRunning, NoAnswer, Refused
 from config.home import Home
 from supervisors.actor_system import ask, connect_actor_system, disconnect, lookup
 from supervisors.processes import process_is_alive
@@ -54,7 +54,10 @@ class RouterConnection:
         except (DaemonNotRunning, NoAnswer):
             self.close()  # the watchdog lives, so the actor system is being started
             return None
-        answer = None if self._router is None else ask(self._system, self._router, message, seconds)
+        try:
+            answer = None if self._router is None else ask(self._system, self._router, message, seconds)
+        except ValueError as error:
+            raise Refused(f"The request is too large: {error}.", "Send less at once.", code="too_large") from None
         if answer is None:
             self._router = None
         return answer

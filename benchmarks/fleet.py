@@ -41,6 +41,7 @@ def main() -> int:
             print(f"{time.monotonic() - began:8.1f} s  {text}", file=sys.stderr, flush=True)
 
     trial = Trial(Home(directory / "home"), _settings(arguments.set))
+    kept = True
     try:
         say(f"making {arguments.whatsapp} sessions")
         links = list(make_links("shop", arguments.whatsapp))
@@ -61,9 +62,10 @@ def main() -> int:
                 if looped:
                     together = measure_plain(orders, looped, each_its_process=False, idle_seconds=idle)
                     comparison["one_process"] = together.as_dict()
+        kept = arguments.keep or measure.online < arguments.whatsapp
     finally:
         trial.stop()
-        if arguments.keep:
+        if kept:
             print(f"The home is kept: {directory / 'home'}", file=sys.stderr)
         else:
             shutil.rmtree(directory, ignore_errors=True)

@@ -53,6 +53,7 @@ def read_csv(
         raise Refused(f"{path} cannot be read: {error.strerror}.", "Name a readable file.", code="bad_csv") from None
     except UnicodeDecodeError:
         raise Refused(f"{path} is not UTF-8.", "Save it as CSV UTF-8.", code="bad_csv") from None
+    csv.field_size_limit(max(len(text), 131_072))  # a text that is too long is told as that, with its line
     fingerprint = hashlib.sha256(content).hexdigest()[:16]
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     lines: list[Line] = []

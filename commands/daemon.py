@@ -58,8 +58,9 @@ def start_in_background(home: Home, *, simulator: bool) -> DaemonFile:
         SalamanderError: it did not start; the sentence is the daemon's own.
     """
     output_path = home.logs / "daemon.log"
-    with output_path.open("wb") as output:
+    with output_path.open("ab") as output:
         output_path.chmod(0o600)
+        said_before = output.tell()
         arguments = [
             sys.executable,
             str(Path(__file__).parent.parent / "run.py"),
@@ -77,7 +78,10 @@ def start_in_background(home: Home, *, simulator: bool) -> DaemonFile:
         if daemon is not None and daemon.pid == process.pid and daemon.ready:
             return daemon
         if process.poll() is not None:
-            raise SalamanderError(_last_words(output_path), f"See {output_path} and run.py logs.", code="start_failed")
+            if daemon is not None and daemon.pid != process.pid and is_locked(home):
+                raise DaemonAlreadyRunning(home.path, daemon.pid)  # another start was a moment faster
+            words = _last_words(output_path, said_before)
+            raise SalamanderError(words, f"See {output_path} and run.py logs.", code="start_failed")
         time.sleep(0.05)
     raise SalamanderError(
         f"The fleet was not up after {_START_SECONDS:.0f} seconds; the daemon goes on starting.",
@@ -86,9 +90,10 @@ def start_in_background(home: Home, *, simulator: bool) -> DaemonFile:
     )
 
 
-def _last_words(path: Path) -> str:
-    """Return the error line a daemon left on its standard error, or its last line."""
-    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+def _last_words(path: Path, start: int) -> str:
+    """Return the error line a daemon left on its standard error after byte ``start``, or its last line."""
+    said = path.read_bytes()[start:].decode("utf-8", "replace")
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("Error: ")]
     if errors:
         return errors[-1].removeprefix("Error: ")

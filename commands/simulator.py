@@ -10,6 +10,7 @@ from actors.fleet import Fleet
 from commands.output import AsJson, current_home, out, print_json, print_table, reported
 from config.errors import NotFound
 from simulator.client import SimulatorClient
+from simulator.platforms.server import DEFAULT_ACCOUNTS
 
 app = typer.Typer(no_args_is_help=True, help="Drive the loopback WhatsApp and platforms (tests and demos only).")
 phone = typer.Typer(no_args_is_help=True, help="Simulated phones.")
@@ -30,7 +31,7 @@ def _digits(number: str) -> str:
 @reported
 def info(as_json: AsJson = False) -> None:
     """Show where the stand-ins listen and whom they make clients trust."""
-    facts = _client().info()
+    facts = {**_client().info(), "accounts": DEFAULT_ACCOUNTS}
     if as_json:
         print_json(facts)
     else:

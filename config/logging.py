@@ -7,6 +7,7 @@ Every process writes for itself (a shared logger process is a hundred times slow
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import re
@@ -30,12 +31,18 @@ _ROTATION_CHECK_SECONDS = 5.0
 
 def scrub(text: str) -> str:
     """Return ``text`` without credentials that stand in a URL."""
-    return _URL_USERINFO.sub("***@", text)
+    return _URL_USERINFO.sub("***@", text) if "://" in text else text
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_secret(key: str) -> bool:
+    """Return whether values under ``key`` are secrets; every line asks, and the keys are always the same few."""
+    return _SECRET_KEYS.search(key) is not None
 
 
 def _scrub_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
-        if _SECRET_KEYS.search(key):
+        if _is_secret(key):
             event[key] = "***"
         elif isinstance(value, str | BaseException):
             event[key] = scrub(str(value))

@@ -168,12 +168,13 @@ class Watchdog:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            start_new_session=True,  # Ctrl-C is for the watchdog, which stops it in its turn
             cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__))),  # noqa: PTH100, PTH120 - the project
             preexec_fn=lambda: die_with_parent(watchdog),  # noqa: PLW1509 - this process has no threads
         )
         os.close(output)
         deadline = time.monotonic() + _SIMULATOR_SECONDS
-        while not described.exists():
+        while not described.exists() and not self._stop_asked:
             if self._simulator.poll() is not None or time.monotonic() > deadline:
                 raise SalamanderError(
                     "The simulator did not start.",

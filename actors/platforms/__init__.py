@@ -43,6 +43,7 @@ _MACHINERY = frozenset(
         "transport",
         "verdicts",
         "webhooks",
+        "workers",
     }
 )
 

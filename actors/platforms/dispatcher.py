@@ -29,6 +29,7 @@ from actors.platforms.doubts import Doubts
 from actors.platforms.outcomes import Accepted, Outcome, Rejected, Scope, Unknown
 from actors.platforms.transport import PlatformTransport
 from actors.platforms.verdicts import BROKEN_ACCOUNT_SECONDS, Verdict, verdict_on
+from actors.platforms.workers import Workers
 from config.errors import SalamanderError, StorageUnavailable
 from config.logging import logger
 from storage import breakers, dispatch
@@ -55,11 +56,17 @@ _SWITCH_SECONDS = 0.0005
 
 
 @dataclass(frozen=True)
-class _Finished:
-    """A message whose request is over."""
+class _Sending:
+    """A message on its way."""
 
     claim: Claim
     account: OpenAccount
+
+
+@dataclass(frozen=True)
+class _Finished(_Sending):
+    """A message whose request is over."""
+
     outcome: Outcome
 
 
@@ -99,7 +106,7 @@ class Dispatcher(threading.Thread):
         self._rules_everywhere = rules_everywhere
         self._transport = PlatformTransport(connections=workers)
         self._worker_count = workers
-        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="worker")
+        self._workers = Workers(workers, self._send)
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="doubts")
 
         def accounts() -> Accounts:
@@ -305,10 +312,11 @@ class Dispatcher(threading.Thread):
         if account.pace is not None:
             account.pace.note(time.monotonic(), claim.recipient)
         self._busy.add(device_id)
-        self._workers.submit(self._send, claim, account)
+        self._workers.give(_Sending(claim, account), len(self._busy))
 
-    def _send(self, claim: Claim, account: OpenAccount) -> None:
+    def _send(self, sending: _Sending) -> None:
         """Send one message, in a worker's thread; nothing raises."""
+        claim, account = sending.claim, sending.account
         line = logger(device=account.lane.name, message=claim.message_id)
         line.info(f"[PLATFORM-SEND] Sending message via {self._contract.title}", attempt=claim.attempt)
         message = PlatformMessage(

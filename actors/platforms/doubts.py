@@ -39,15 +39,18 @@ class Doubts:
         self._transport = transport
 
     def settle(self, device_ids: Sequence[int]) -> None:
-        """Ask about the recent ones of these devices, until the provider does not answer.
+        """Ask about the recent ones of these devices; an account whose look-up fails is left for the next time.
 
         Raises:
             StorageUnavailable: PostgreSQL is away; what was not recorded is asked again.
         """
+        silent: set[int] = set()
         for doubtful in self._outbox.doubtful(device_ids):
+            if doubtful.device_id in silent:
+                continue
             account = self._account_of(doubtful.device_id)
             if account is not None and not self._ask_about(doubtful, account):
-                return
+                silent.add(doubtful.device_id)
 
     def _account_of(self, device_id: int) -> OpenAccount | None:
         with self._outbox.database.transaction() as connection:

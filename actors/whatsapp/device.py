@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _CAUSE_OF_CLIENT_ERROR = {"closed": "stuck", "already_open": "stuck", "library_stopped": "crashed"}
 #: Receipts by WhatsApp's words, and the stage they prove.
 _STAGE_OF_RECEIPT = {"delivered": "delivered", "read": "read", "played": "read", "sender": "sent"}
-_PROBE_SECONDS = 8.0
+_PROBE_SECONDS = 4.0
 
 
 class WhatsAppDevice:
@@ -66,6 +66,7 @@ class WhatsAppDevice:
         self._generation = 0
         self._era = 0
         self._refreshes_waiting = 0
+        self._leaving = False
         self._ban_seconds: float | None = None
         self._sender = Sender(services, row.id, row.name, owner)
         self._sending: asyncio.Task[None] | None = None
@@ -107,7 +108,8 @@ class WhatsAppDevice:
                     await self._passed(cause_code)
 
     async def leave(self, drain_seconds: float) -> None:
-        """Let a send under way finish, for at most ``drain_seconds``, then close the client."""
+        """Let the one send under way finish, for at most ``drain_seconds``, then close the client."""
+        self._leaving = True
         if self._sending is not None and not self._sending.done():
             await asyncio.wait({self._sending}, timeout=drain_seconds)
             self._sending.cancel()
@@ -117,12 +119,15 @@ class WhatsAppDevice:
 
     def _start_sending(self) -> None:
         """Work through the lane beside the mailbox, so that a slow send never hides an event."""
-        if self._sending is not None and not self._sending.done():
+        if self._leaving or (self._sending is not None and not self._sending.done()):
             return
         client = self._healthy_client()
         if client is not None:
             self._sending = asyncio.ensure_future(self._send_all(client))
             self._sending.add_done_callback(self._sending_ended)
+
+    def _may_send(self, client: WhatsAppClient) -> bool:
+        return client.connected and not client.busy and self.state == "online"
 
     def _sending_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -140,7 +145,7 @@ class WhatsAppDevice:
     async def _send_all(self, client: WhatsAppClient) -> None:
         give_up = functools.partial(self.tell, Unwell(self._generation))
         # A client is busy when an earlier send is still under way in the library, its message in doubt meanwhile.
-        while client is self._client and client.connected and not client.busy and self.state == "online":
+        while not self._leaving and client is self._client and self._may_send(client):
             if not await self._sender.send_next(client, give_up):
                 return
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _LONGEST_HOLD = 60.0
 #: How long WhatsApp may take to say whether a number is there, in seconds (the library waits longer).
 _CHECK_SECONDS = 15.0
+#: A message whose media cannot be had or uploaded is given up after so many attempts.
+_MEDIA_ATTEMPTS = 5
+_MEDIA_FAULTS = frozenset({"media_not_fetched", "upload_failed"})
 #: Secrets of finished messages are deleted from the library's table so many at a time.
 _FORGET_AT_ONCE = 50
 
@@ -153,6 +156,11 @@ class Sender:
 
     async def _not_sent(self, claim: Claim, code: str, reason: str) -> None:
         """Put a message that certainly did not leave back at the head of its lane, and let the lane breathe."""
+        if code in _MEDIA_FAULTS and claim.attempt >= _MEDIA_ATTEMPTS:
+            # The lane must not wait for one file for ever.
+            await self._services.run(lambda: self.outbox.failed(claim.message_id, code, reason))
+            logger().warning("Given up on its media", device=self._name, message=claim.message_id, reason=reason)
+            return
         seconds = min(_LONGEST_HOLD, 2.0 ** min(claim.attempt - 1, 10))
         await self._services.run(lambda: self.outbox.queued_again(claim.message_id, code, reason))
         if claim.attempt > 1:

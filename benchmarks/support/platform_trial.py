@@ -88,8 +88,16 @@ def measure_plain(accounts: int, messages: int, latency: float) -> Measure:
     """Return what a plain pool of as many threads as there are accounts does."""
     with slow_platform(latency) as url:
         finished = subprocess.run(
-            [sys.executable, "-m", "benchmarks.support.plain_pool", url]
-            + ["--messages", str(messages), "--concurrency", str(accounts)],
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.support.plain_pool",
+                url,
+                "--messages",
+                str(messages),
+                "--concurrency",
+                str(accounts),
+            ],
             cwd=_PROJECT,
             capture_output=True,
             text=True,
