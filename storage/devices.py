@@ -122,6 +122,21 @@ def all_devices(connection: Connection) -> list[Device]:
     return [_device(row) for row in connection.execute(_SQL["all"])]
 
 
+def platforms(connection: Connection) -> dict[int, str | None]:
+    """Return the platform of every device by its id; None: a WhatsApp companion. Cheap, whatever their number."""
+    return {row["id"]: row["platform"] for row in connection.execute(_SQL["platforms"])}
+
+
+def with_reasons(connection: Connection, codes: Iterable[str]) -> list[Device]:
+    """Return the devices whose state has one of these reasons."""
+    return [_device(row) for row in connection.execute(_SQL["with_reasons"], {"codes": sorted(codes)})]
+
+
+def by_ids(connection: Connection, device_ids: Iterable[int]) -> dict[int, Device]:
+    """Return those of these devices that were not removed."""
+    return {row["id"]: _device(row) for row in connection.execute(_SQL["by_ids"], {"ids": sorted(device_ids)})}
+
+
 def by_name(connection: Connection, name: str) -> Device:
     """Return the device of that name.
 

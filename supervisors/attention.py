@@ -16,6 +16,10 @@ _CRASH_WINDOW = 600.0
 _MOST_SUSPECTS = 3
 
 
+#: The reasons for which a device needs a person. A device without a phone is not one: it never had any.
+ALERTING_CODES = frozenset(code for code, policy in POLICIES.items() if policy.alert and code != "no_jid")
+
+
 class Quarantine:
     """Which devices have a shard of their own, because they took their neighbours down."""
 
@@ -54,7 +58,7 @@ class Alerts:
         sentences = []
         for device in devices:
             policy = POLICIES.get(device.reason_code)
-            if policy is None or not policy.alert or device.reason_code == "no_jid" or device.state != policy.state:
+            if policy is None or device.reason_code not in ALERTING_CODES or device.state != policy.state:
                 continue
             fleet_wide = device.reason_code == "outdated"
             key = ("outdated", None) if fleet_wide else (device.name, device.state_since)

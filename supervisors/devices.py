@@ -123,7 +123,7 @@ class DeviceSupervisor:
         fresh = sorted(wanted - set(self._supervised))
         if not fresh:
             return
-        rows = {row.id: row for row in await self._services.store(devices.all_devices)}
+        rows = await self._services.store(devices.by_ids, fresh)
         # Devices with messages waiting go first.
         urgent = set(await self._services.run(lambda: self._lanes.lanes_with_work(fresh)))
         for device_id in sorted(fresh, key=lambda each: (each not in urgent, each)):

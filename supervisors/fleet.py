@@ -40,15 +40,18 @@ from storage import devices, leases, outbox
 from storage.database import SUPERVISOR_PATIENCE, SingleConnection, database_url
 from storage.leases import holder_name
 from storage.restarts import Restart, RestartJournal
-from supervisors.attention import Alerts, Quarantine
+from supervisors.attention import ALERTING_CODES, Alerts, Quarantine
 from supervisors.budget import share_of
 from supervisors.failover import reroute
 from supervisors.placement import place
 from supervisors.policy import LONGEST_PROCESS_WAIT, Backoff, Trouble
 from supervisors.processes import own_process_started, process_is_alive
+from supervisors.pulse import Pulse, patience
 
 #: How often children are looked at, in seconds.
 _TICK_SECONDS = 0.25
+#: A look that comes this long after the one before was late: something kept the supervisor, in seconds.
+_LATE_SECONDS = 1.0
 #: How often their processes are looked up, in seconds: the kernel is slow to tell, and an exit is mostly told at once.
 _LOOK_AT_PROCESSES_SECONDS = 1.0
 #: How often the device table is read again, in case a hint was lost, in seconds.
@@ -80,6 +83,7 @@ class Child:
     lives: int = 0
     attempt: int = 0
     trouble: Trouble = field(default_factory=Trouble)
+    pulse: Pulse = field(default_factory=Pulse)
     #: Operators' commands that wait for the next process to be up.
     waiting: list[TellDevice] = field(default_factory=list)
 
@@ -102,6 +106,7 @@ class FleetSupervisor(SupervisedChild):
         self._children: dict[str, Child] = {}
         self._read_devices_at = 0.0
         self._processes_seen = 0.0
+        self._listened_at = time.monotonic()
         self._stopping = False
         self._routes_changed = True
         self._quarantine = Quarantine()
@@ -189,6 +194,7 @@ class FleetSupervisor(SupervisedChild):
 
     def _look_after_children(self) -> None:
         now = time.monotonic()
+        self._forgive(now)
         if now - self._read_devices_at > _READ_DEVICES_SECONDS or self._read_devices_at == 0.0:
             self._read_devices(now)
         thorough = now - self._processes_seen >= _LOOK_AT_PROCESSES_SECONDS
@@ -204,6 +210,17 @@ class FleetSupervisor(SupervisedChild):
         if now - self._rerouted_at > _REROUTE_SECONDS:
             self._rerouted_at = now
             self._reroute()
+
+    def _forgive(self, now: float) -> None:
+        """Leave out of account the time in which this process itself did not get to listen."""
+        late = now - self._listened_at
+        self._listened_at = now
+        if late < _LATE_SECONDS:
+            return
+        for child in self._children.values():
+            child.created_at = min(now, child.created_at + late)
+            if child.heard_at is not None:
+                child.heard_at = min(now, child.heard_at + late)
 
     def _reroute(self) -> None:
         """Let messages whose route is down go by another, and end those whose time ran out."""
@@ -225,8 +242,16 @@ class FleetSupervisor(SupervisedChild):
                 self._fell(child, "start_timeout", "It did not report in time after its start.")
         elif thorough and child.pid is not None and not process_is_alive(child.pid, child.process_started):
             self._fell(child, "exited", "Its process ended.")
-        elif now - child.heard_at > self.settings.heartbeat_seconds * self.settings.heartbeat_misses:
+        elif thorough and self._is_silent(child, now - child.heard_at):
             self._fell(child, "silent", "It stopped reporting that it lives.")
+
+    def _is_silent(self, child: Child, quiet_seconds: float) -> bool:
+        """Return whether a child has been quiet for longer than even an overloaded one may be."""
+        ordinary = self.settings.heartbeat_seconds * self.settings.heartbeat_misses
+        if quiet_seconds <= ordinary:
+            return False
+        works = child.pid is not None and child.pulse.beats(child.pid)
+        return quiet_seconds > patience(ordinary, works=works)
 
     def _is_gone(self, child: Child) -> bool:
         """Return whether the former process is gone for certain: only then may its devices be opened again."""
@@ -333,8 +358,10 @@ class FleetSupervisor(SupervisedChild):
         """Make the children match the device table. While PostgreSQL is away, what runs goes on running."""
         try:
             with self._database.transaction() as connection:
-                rows = devices.all_devices(connection)
-                ours = leases.hold(connection, self._holder, [row.id for row in rows if row.is_whatsapp])
+                platforms = devices.platforms(connection)
+                alerting = devices.with_reasons(connection, ALERTING_CODES)
+                whatsapp = [device_id for device_id, platform in platforms.items() if platform is None]
+                ours = leases.hold(connection, self._holder, whatsapp)
         except StorageUnavailable as error:
             logger().warning("The device table cannot be read", reason=error.sentence)
             self._read_devices_at = now - _READ_DEVICES_SECONDS + 1.0
@@ -342,14 +369,14 @@ class FleetSupervisor(SupervisedChild):
                 self._step_back()
             return
         self._read_devices_at = self._leased_at = now
-        for alert in self._alerts.about(rows):
+        for alert in self._alerts.about(alerting):
             logger().error(f"🚨 {alert}")
         shards = {child.name: child.device_ids for child in self._children.values() if child.role == "shard"}
         wanted = place(shards, ours, self.settings.max_shards, self._quarantine.devices)
         by_platform: dict[str, list[int]] = {}
-        for row in rows:
-            if row.platform is not None:
-                by_platform.setdefault(row.platform, []).append(row.id)
+        for device_id, platform in platforms.items():
+            if platform is not None:
+                by_platform.setdefault(platform, []).append(device_id)
         self._match("shard", wanted)
         self._match("platform", {name: tuple(sorted(ids)) for name, ids in by_platform.items()})
 

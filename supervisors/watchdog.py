@@ -50,6 +50,7 @@ from supervisors.processes import (
     reap,
     sweep,
 )
+from supervisors.pulse import Pulse, patience
 
 #: How often the watchdog looks at what it keeps alive, in seconds.
 _POLL_SECONDS = 0.2
@@ -106,6 +107,7 @@ class Watchdog:
         self._backoff = Backoff(settings.backoff_first_seconds, longest)
         self._next_ping = 0.0
         self._misses = 0
+        self._pulse = Pulse()
 
     def run(self, *, echo: bool) -> None:
         """Run the daemon until SIGTERM or SIGINT.
@@ -279,6 +281,7 @@ class Watchdog:
                 continue
             self._next_ping = now + (_PING_SECONDS if ready else _POLL_SECONDS)
             answer = ask(self._system, self._fleet, Ping(), _PING_WAIT_SECONDS)
+            fleet_answers = isinstance(answer, Pong)
             if isinstance(answer, Pong) and self._admin_answers():
                 self._misses = 0
                 if answer.detail == "up" and not ready:
@@ -287,7 +290,8 @@ class Watchdog:
                     logger().info("✅ The fleet is up")
             else:
                 self._misses += 1
-                if self._misses >= _PING_MISSES:
+                silent, _ = self._admin_process if fleet_answers else self._fleet_process
+                if self._misses >= patience(_PING_MISSES, works=self._pulse.beats(silent)):
                     return "silent", "The actor system's head stopped answering."
         return "stopped", "A stop was asked for."
 

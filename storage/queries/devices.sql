@@ -8,6 +8,18 @@ returning id;
 -- name: all
 select * from device where removed_at is null order by id;
 
+-- What kind each device is: all that is needed to place them, for thousands, again and again.
+-- name: platforms
+select id, platform from device where removed_at is null order by id;
+
+-- The devices whose state has one of these reasons.
+-- name: with_reasons
+select * from device where removed_at is null and reason_code = any(%(codes)s) order by id;
+
+-- These devices.
+-- name: by_ids
+select * from device where id = any(%(ids)s) and removed_at is null;
+
 -- One device by name.
 -- name: by_name
 select * from device where name = %(name)s and removed_at is null;
