@@ -29,6 +29,7 @@ from actors.whatsapp.mailbox import (
     Unwell,
     Work,
 )
+from actors.whatsapp.receipt_journal import ReceiptJournal
 from actors.whatsapp.sending import Sender
 from config.errors import Refused
 from config.logging import logger
@@ -47,6 +48,8 @@ _CAUSE_OF_CLIENT_ERROR = {"closed": "stuck", "already_open": "stuck", "library_s
 #: Receipts by WhatsApp's words, and the stage they prove.
 _STAGE_OF_RECEIPT = {"delivered": "delivered", "read": "read", "played": "read", "sender": "sent"}
 _PROBE_SECONDS = 4.0
+#: Events that are true whichever client heard them.
+_FACTS = (happened.ReceiptReceived, happened.MessageReceived)
 
 
 class WhatsAppDevice:
@@ -67,6 +70,7 @@ class WhatsAppDevice:
         self._era = 0
         self._refreshes_waiting = 0
         self._leaving = False
+        self._receipts = ReceiptJournal(services.home.journal, row.id)
         self._ban_seconds: float | None = None
         self._sender = Sender(services, row.id, row.name, owner)
         self._sending: asyncio.Task[None] | None = None
@@ -79,6 +83,8 @@ class WhatsAppDevice:
     async def run(self) -> None:
         """Handle the mailbox, one message at a time, until cancelled. An error ends the actor; its parent acts."""
         await self._sender.settle_orphans(self._row.jid)
+        for receipt in self._receipts.left_behind():
+            await self._record_receipts(receipt)
         while True:
             await self._handle(await self.mailbox.get())
 
@@ -87,7 +93,8 @@ class WhatsAppDevice:
             case Work():
                 self._start_sending()
             case Happened(generation, event):
-                if generation == self._generation:
+                # What people sent and confirmed is true whichever client heard it; the rest is the living client's.
+                if generation == self._generation or isinstance(event, _FACTS):
                     await self._on_event(event)
             case Refresh():
                 self._refreshes_waiting -= 1
@@ -185,6 +192,7 @@ class WhatsAppDevice:
                 await self._bind(jid, lid)
             case happened.ReceiptReceived():
                 await self._record_receipts(event)
+                self._receipts.recorded()
             case happened.MessageReceived():
                 if not event.from_me:
                     await record_message(self._services, self.id, self.name, event)
@@ -354,6 +362,8 @@ class WhatsAppDevice:
         if isinstance(event, happened.TemporarilyBanned) and generation == self._generation:
             # Known at once: the opening that it ends fails before the mailbox comes to it.
             self._ban_seconds = event.seconds
+        if isinstance(event, happened.ReceiptReceived):
+            self._receipts.note(event)
         self.tell(Happened(generation, event))
 
     def _note_missing_secret(self, message_id: str) -> None:
