@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check setup clean
+.PHONY: demo test check bench setup clean
 
 demo: setup
 	$(VENV)/bin/python run.py demo
@@ -16,6 +16,10 @@ check: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# The short form; benchmarks/fleet.py --help tells the full one.
+bench: setup
+	$(VENV)/bin/python benchmarks/fleet.py --whatsapp 100 --platform 50 --idle 30
 
 setup: $(STAMP)
 

@@ -63,7 +63,7 @@ def main() -> int:
             measure = measure_fleet(trial, accounts, messages, arguments.latency, arguments.longest)
             say(f"  {measure.per_second:.1f}/s; plain pool again")
             second = measure_plain(accounts, messages, arguments.latency)
-            rows.append(_row(measure, (first.per_second + second.per_second) / 2))
+            rows.append(_row(measure, first, second))
             say(f"  {second.per_second:.1f}/s: {rows[-1]['share']:.0%} of the plain pool")
         if arguments.memory:
             say(f"{arguments.memory} messages for the memory")
@@ -94,8 +94,19 @@ def main() -> int:
     return 1 if failure else 0
 
 
-def _row(measure: Measure, plain: float) -> dict[str, Any]:
-    return {**measure.as_dict(), "plain_per_second": round(plain, 1), "share": round(measure.per_second / plain, 3)}
+def _row(measure: Measure, *pools: Measure) -> dict[str, Any]:
+    plain = sum(pool.per_second for pool in pools) / len(pools)
+    computing = sum(pool.cpu["pool"] for pool in pools) / sum(pool.messages for pool in pools)
+    return {
+        **measure.as_dict(),
+        "plain_per_second": round(plain, 1),
+        "share": round(measure.per_second / plain, 3),
+        # On a busy machine these tell more than the rates: a message's CPU time hardly depends on the others.
+        "cpu_ms_per_message": {
+            **{name: round(1000 * seconds / measure.messages, 3) for name, seconds in measure.cpu.items()},
+            "plain": round(1000 * computing, 3),
+        },
+    }
 
 
 def _memory(long: Measure) -> dict[str, Any]:
@@ -125,13 +136,20 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _shown(milliseconds: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in milliseconds.items())
+
+
 def _print(machine: dict[str, Any], rows: list[dict[str, Any]], memory: dict[str, Any]) -> None:
     print(f"\n{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, Linux {machine['kernel']}")
-    print(f"  {'accounts':>8}  {'messages':>8}  {'Salamander':>12}  {'plain pool':>12}  {'share':>6}")
+    print(
+        f"  {'accounts':>8}  {'messages':>8}  {'Salamander':>12}  {'plain pool':>12}  {'share':>6}   CPU ms a message"
+    )
     for row in rows:
         print(
             f"  {row['accounts']:8}  {row['messages']:8}  {row['per_second']:10.1f}/s"
             f"  {row['plain_per_second']:10.1f}/s  {row['share']:6.0%}"
+            f"   {_shown(row['cpu_ms_per_message'])}"
         )
     if memory:
         print(

@@ -41,8 +41,9 @@ class Settings(BaseSettings):
 
     #: Processes that host WhatsApp devices, at most. A fleet of up to this many devices gets one each.
     max_shards: int = Field(32, ge=1, le=512)
-    #: Worker threads of each platform actor: how many requests to one platform may be under way at once.
-    platform_workers: int = Field(16, ge=1, le=256)
+    #: Worker threads of each platform actor, at most (they are started as they are needed): how many requests to one
+    #: platform may be under way at once. An account never has more than one.
+    platform_workers: int = Field(100, ge=1, le=256)
 
     #: How often children report that they are alive.
     heartbeat_seconds: float = Field(2.0, gt=0)

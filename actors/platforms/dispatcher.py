@@ -51,6 +51,9 @@ _FIRST_LOOKUP_SECONDS = 2.0
 _STORAGE_PAUSE = 1.0
 #: A lane that must wait no longer than this is remembered here; a longer wait is a row, which people see, in seconds.
 _REST_SECONDS = 2.0
+#: With more messages than this under way, a turn waits a little, so that more of them share it; in seconds.
+_CROWD = 16
+_GATHER_SECONDS = 0.005
 #: How long a thread may compute while another wants to, in seconds.
 _SWITCH_SECONDS = 0.0005
 
@@ -158,6 +161,8 @@ class Dispatcher(threading.Thread):
         self._keep(self._forget_breakers)
         while not self._leaving or self._busy:
             self._wake.wait(self._seconds_to_wait())
+            if len(self._busy) > _CROWD:
+                time.sleep(_GATHER_SECONDS)
             self._wake.clear()
             try:
                 self._turn()
@@ -167,6 +172,9 @@ class Dispatcher(threading.Thread):
             except Exception:  # noqa: BLE001 - a dispatcher that ends silently would stop a whole platform
                 logger().exception("A turn of the lanes failed")
                 time.sleep(_STORAGE_PAUSE)
+        self._workers.leave()
+        self._asking.shutdown(wait=False)
+        self._transport.close()
 
     def _seconds_to_wait(self) -> float:
         if self._ready and len(self._busy) < self._worker_count and not self._leaving:

@@ -37,6 +37,15 @@ Where a provider's reply holds no verdict, the HTTP status decides: 3xx is rejec
 else, every 5xx above all, is unknown. Of failures to connect only three prove that nothing was sent: no address, no
 connection, no connection in time.
 
+## How fast, and how far it came
+
+The documented rates below are kept: messages of an account are spread over each second, and a recipient's pace holds
+the account's lane, nobody else's. A lane is first in, first out with one request under way at a time, whatever number
+the provider allows. `Retry-After` is obeyed; without it, waits grow as told below.
+
+With `webhook_port` set, `run.py device webhook NAME` shows the address at which a provider reports `delivered`, `read`
+and `failed`. Its path holds a secret; signatures are verified where the provider signs.
+
 Sources of a fact: *documented* by the platform's owner, *observed* in third parties' code, *assumed* by us.
 """
 

@@ -46,7 +46,8 @@ class Limits:
         messages_per_second: how many messages one account may send.
         seconds_per_recipient: the time between two messages of one account to the same recipient.
         recipient_burst: how many messages to one recipient may go ahead of that pace.
-        max_in_flight: requests of one account under way at once; our own choice where none is documented.
+        max_in_flight: requests of one account under way at once; our own choice where none is documented. A lane
+            sends one message at a time, so it is never reached.
         retry: the waits of what may be tried again.
     """
 

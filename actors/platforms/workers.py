@@ -23,7 +23,7 @@ class Workers(Generic[Work]):
     def __init__(self, count: int, work: Callable[[Work], None]) -> None:
         self._count = count
         self._work = work
-        self._given: SimpleQueue[Work] = SimpleQueue()
+        self._given: SimpleQueue[tuple[Work] | None] = SimpleQueue()
         self._started = 0
 
     def give(self, work: Work, under_way: int) -> None:
@@ -31,8 +31,13 @@ class Workers(Generic[Work]):
         if self._started < min(under_way, self._count):
             self._started += 1
             threading.Thread(target=self._serve, name=f"worker-{self._started}", daemon=True).start()
-        self._given.put(work)
+        self._given.put((work,))
+
+    def leave(self) -> None:
+        """Let every thread end once what was given is done."""
+        for _ in range(self._started):
+            self._given.put(None)
 
     def _serve(self) -> None:
-        while True:
-            self._work(self._given.get())
+        while (given := self._given.get()) is not None:
+            self._work(given[0])

@@ -105,7 +105,8 @@ def measure_plain(accounts: int, messages: int, latency: float) -> Measure:
         )
     if finished.returncode != 0:
         raise TrialFailed(f"the plain pool: {finished.stderr.strip()}")
-    return Measure(accounts, messages, json.loads(finished.stdout)["seconds"], {})
+    told = json.loads(finished.stdout)
+    return Measure(accounts, messages, told["seconds"], {"pool": round(told["cpu_seconds"], 2)})
 
 
 def measure_fleet(trial: Trial, accounts: int, messages: int, latency: float, longest: float) -> Measure:

@@ -48,7 +48,7 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_default(
     write(home, 'max_shards = 5\ndefault_region = "MY"\n')
     monkeypatch.setenv("SALAMANDER_MAX_SHARDS", "7")
     settings = load_settings(home)
-    assert (settings.max_shards, settings.default_region, settings.platform_workers) == (7, "MY", 16)
+    assert (settings.max_shards, settings.default_region, settings.platform_workers) == (7, "MY", 100)
 
 
 @pytest.mark.parametrize(
