@@ -10,16 +10,15 @@ PostgreSQL, so it can be read whatever is down.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from actors.asking import ASK_SECONDS, PAUSE_SECONDS, is_transient, keyed, no_answer, refusal_of
 from actors.messages import (
     AddDevice,
     BatchAnswer,
@@ -31,7 +30,6 @@ from actors.messages import (
     MessageRejected,
     OptIn,
     OptOut,
-    RequestRefused,
     ResolveMessage,
     SendBatch,
     SendMessage,
@@ -39,7 +37,6 @@ from actors.messages import (
     SetLimits,
 )
 from actors.router_connection import RouterConnection
-from config.errors import NoAnswer, Refused, SalamanderError, StorageUnavailable
 from config.home import Home, default_home
 from config.settings import load_settings
 from storage import breakers, care, devices, fallbacks, outbox, restarts
@@ -47,13 +44,6 @@ from storage.care import Limits, OptedOut
 from storage.credentials import CredentialSeal
 from storage.database import Row, SingleConnection, database_url
 from storage.devices import Device
-
-#: How long one question waits for its answer before it is asked again, in seconds.
-_ASK_SECONDS = 5.0
-#: The pause before asking again while the router or PostgreSQL is away, in seconds.
-_PAUSE_SECONDS = 0.25
-#: Refusals that mean "not now": nothing was changed and asking again is right.
-_TRANSIENT = frozenset({"storage_unavailable"})
 
 
 class Fleet:
@@ -114,15 +104,15 @@ class Fleet:
             text=text,
             media=media,
             template=template,
-            idempotency_key=idempotency_key or f"auto-{uuid.uuid4().hex}",
+            idempotency_key=idempotency_key or None,
             priority=priority,
             not_before=not_before,
             expires_at=expires_at,
         )
-        answer = self._ask(message)
+        answer = self._ask(keyed(message))
         if isinstance(answer, MessageAccepted):
             return answer.id
-        raise _refusal(answer)
+        raise refusal_of(answer)
 
     def send_batch(self, messages: Sequence[SendMessage]) -> list[MessageAccepted | MessageRejected]:
         """Send up to 500 messages, committed together; return one answer for each, in order.
@@ -130,16 +120,10 @@ class Fleet:
         Raises:
             NoAnswer: no answer in time; asking again with the same idempotency keys is safe.
         """
-        keyed = tuple(
-            message
-            if message.idempotency_key is not None
-            else dataclasses.replace(message, idempotency_key=f"auto-{uuid.uuid4().hex}")
-            for message in messages
-        )
-        answer = self._ask(SendBatch(keyed))
+        answer = self._ask(SendBatch(tuple(keyed(message) for message in messages)))
         if isinstance(answer, BatchAnswer):
             return list(answer.answers)
-        raise _refusal(answer)
+        raise refusal_of(answer)
 
     def cancel(self, message_id: int) -> None:
         """Cancel a message that is still queued.
@@ -311,32 +295,17 @@ class Fleet:
         answer = self._ask(message)
         if isinstance(answer, Done):
             return answer.detail
-        raise _refusal(answer)
+        raise refusal_of(answer)
 
     def _ask(self, message: Any) -> Any:
         """Ask the router until it answers; every request bears being asked twice."""
         deadline = time.monotonic() + self._timeout
         answer: Any = None
         while (left := deadline - time.monotonic()) > 0:
-            answer = self._router.ask(message, min(_ASK_SECONDS, left)) or answer
-            if answer is not None and not _is_transient(answer):
+            answer = self._router.ask(message, min(ASK_SECONDS, left)) or answer
+            if answer is not None and not is_transient(answer):
                 return answer
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(PAUSE_SECONDS)
         if answer is not None:
             return answer
-        raise NoAnswer(
-            f"The router did not answer within {self._timeout:g} seconds.", "See run.py status and run.py logs."
-        )
-
-
-def _is_transient(answer: Any) -> bool:
-    if isinstance(answer, BatchAnswer):
-        return any(_is_transient(each) for each in answer.answers)
-    return isinstance(answer, MessageRejected | RequestRefused) and answer.code in _TRANSIENT
-
-
-def _refusal(answer: Any) -> SalamanderError:
-    if isinstance(answer, MessageRejected | RequestRefused):
-        kind = StorageUnavailable if answer.code in _TRANSIENT else Refused
-        return kind(answer.reason, answer.next_step, code=answer.code)
-    return NoAnswer(f"The router answered something unexpected ({type(answer).__name__}).", "See run.py logs.")
+        raise no_answer(self._timeout)

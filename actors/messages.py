@@ -250,6 +250,14 @@ class Routes:
 
 
 @dataclass(frozen=True)
+class RouterAt:
+    """Where the router is (its address), for the gateway; ``owner`` names this instance of it."""
+
+    address: object
+    owner: str
+
+
+@dataclass(frozen=True)
 class WorkWaiting:
     """There are messages for these devices. A hint: lanes are looked at every second anyway."""
 

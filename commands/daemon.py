@@ -17,6 +17,7 @@ from commands.care import care_lines, care_report
 from commands.output import AsJson, ago, current_home, out, print_json, print_table, reported
 from config.daemon import DaemonFile, read_daemon_file
 from config.errors import DaemonAlreadyRunning, DaemonNotRunning, SalamanderError
+from config.gateway import gateway_url
 from config.home import Home
 from config.settings import load_settings
 from supervisors.policy import advice_for, needs_attention
@@ -159,6 +160,7 @@ def status(as_json: AsJson = False) -> None:
         "home": str(home.path),
         "pid": daemon.pid,
         "simulator": daemon.simulator,
+        "gateway": {"url": gateway_url(home, settings)},
         "devices": [
             {
                 "name": device.name,
@@ -186,6 +188,8 @@ def status(as_json: AsJson = False) -> None:
         return
     kind = " with the loopback simulator: no message leaves this machine" if daemon.simulator else ""
     out.print(f"Running{'' if daemon.ready else ' (starting)'} on {home.path}, process {daemon.pid}{kind}.")
+    if report["gateway"]["url"] is not None:
+        out.print(f"The gateway: {report['gateway']['url']}", markup=False)
     by_state: dict[tuple[str, str], int] = {}
     for device in devices:
         key = (device.platform or "whatsapp", device.state)

@@ -52,6 +52,11 @@ class Home:
         return self.path / "simulator"
 
     @property
+    def gateway_port(self) -> Path:
+        """The port that was picked for the gateway, so that its address is the same after a restart."""
+        return self.path / "gateway.port"
+
+    @property
     def run(self) -> Path:
         """What exists only while the daemon runs."""
         return self.path / "run"

@@ -106,6 +106,13 @@ class Settings(BaseSettings):
     #: After how many attempts that certainly did not send a message goes by a fallback device.
     failover_attempts: int = Field(5, ge=1)
 
+    #: The HTTP API and the dashboard: whether there are any, their port (0: a free one, picked once and kept), the
+    #: address they bind to, and the names by which a reverse proxy reaches them (a browser may use no other).
+    gateway_enabled: bool = True
+    gateway_port: int = Field(0, ge=0, le=65535)
+    gateway_address: str = "127.0.0.1"
+    gateway_hosts: tuple[str, ...] = ()
+
     #: The listener for platforms' webhooks: its port (0: none), and the address it binds to. Anything but loopback
     #: wants a reverse proxy with TLS before it.
     webhook_port: int = Field(0, ge=0, le=65535)
@@ -159,9 +166,9 @@ class Settings(BaseSettings):
             raise ValueError("it is not the address of one interface")
         return address
 
-    @field_validator("webhook_address")
+    @field_validator("webhook_address", "gateway_address")
     @classmethod
-    def _webhook_address_is_one(cls, address: str) -> str:
+    def _is_an_address(cls, address: str) -> str:
         try:
             return str(ipaddress.ip_address(address))
         except ValueError:

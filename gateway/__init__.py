@@ -1,1 +1,5 @@
-"""The gateway: Salamander's HTTP side. So far it takes the delivery reports of platforms; off by default."""
+"""The gateway: Salamander's HTTP side. The API and the dashboard on one port, platforms' webhooks on another.
+
+Every change goes through the router's messages; what is read is read from PostgreSQL. The gateway holds no state of its
+own and may be killed at any time.
+"""

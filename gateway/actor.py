@@ -1,27 +1,33 @@
-"""GatewayActor: the process in which the gateway's server runs, supervised like every other child.
+"""GatewayActor: the process in which the gateway's servers run, supervised like every other child.
 
-Its main thread takes messages and reports life; a second one serves HTTP. A port that is taken is no reason to keep the
-fleet from sending: it is logged, and tried again until it is free.
+Its main thread exchanges messages with the router and reports life; HTTP is served in threads of their own.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.child import SupervisedChild
-from actors.messages import StopChild
 from config.daemon import loopback_endpoint
-from config.logging import logger
 from config.webhooks import webhook_base_url
-from gateway.app import create_app
+from gateway import app as main_app
+from gateway import provider_webhooks
+from gateway.bridge import RouterBridge
+from gateway.context import CONNECTIONS, Context
+from gateway.listening import Listener
 from gateway.receiving import Receiver
-from gateway.server import Server, bind
+from gateway.router_client import RouterClient
 from storage.credentials import CredentialSeal
 from storage.database import PooledConnections, database_url
 
-#: Database connections of the gateway, at most.
-_CONNECTIONS = 4
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from actors.messages import RouterAt, StopChild
+
+#: Database connections for platforms' webhooks, at most.
+_WEBHOOK_CONNECTIONS = 4
 
 
 class GatewayActor(SupervisedChild):
@@ -29,45 +35,83 @@ class GatewayActor(SupervisedChild):
 
     def __init__(self) -> None:
         super().__init__()
-        self._server: Server | None = None
+        self._listeners: list[Listener] = []
+        self._bridge = RouterBridge()
+
+    # --- life --------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Start to listen."""
+        self.watch(self._bridge.descriptor)
+        settings, home = self.settings, self.home
+        if settings.gateway_enabled:
+            address, port = settings.gateway_address, settings.gateway_port
+            self._listeners.append(Listener("gateway", home, address, port, self._main_app))
+        if settings.webhook_port:
+            address, port = settings.webhook_address, settings.webhook_port
+            self._listeners.append(Listener("webhook listener", home, address, port, self._provider_webhooks))
         self._listen()
 
     def is_well(self) -> bool:
-        """Return whether the server lives, or waits for its port."""
-        return self._server is None or self._server.is_alive()
+        """Return whether every server lives, or waits for its port."""
+        return all(listener.is_well() for listener in self._listeners)
 
     def on_wakeup(self, payload: Any) -> None:
         """Report life, and try again to listen where that failed."""
         super().on_wakeup(payload)
-        if self.start is not None and self._server is None:
-            self._listen()
+        self._listen()
 
     def on_stop_child(self, _message: StopChild, _sender: Any) -> None:
         """Let requests under way end, then leave."""
-        if self._server is not None:
-            self._server.leave()
+        for listener in self._listeners:
+            listener.leave()
         os._exit(0)
 
     def _listen(self) -> None:
-        address, port = self.settings.webhook_address, self.settings.webhook_port
-        try:
-            listening = bind(address, port)
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else type(error).__name__
-            logger().error(
-                "The webhook listener cannot listen; it tries again", address=address, port=port, reason=reason
+        for listener in self._listeners:
+            listener.listen()
+
+    # --- between the servers and the router --------------------------------------------------------------
+
+    def on_router_at(self, message: RouterAt, _sender: Any) -> None:
+        """Learn where the router is."""
+        self._bridge.router_is(message.address, message.owner)
+        self._send()
+
+    def on_watch_message(self, _message: Any, _sender: Any) -> None:
+        """Send what the servers want sent."""
+        self._send()
+
+    def on_answer(self, message: Any, _sender: Any) -> None:
+        """Hand the router's answer to the server that waits for it."""
+        self._bridge.answered(message)
+
+    on_batch_answer = on_done = on_request_refused = on_pong = on_answer
+
+    def _send(self) -> None:
+        for address, message in self._bridge.outgoing():
+            self.send(address, message)
+
+    # --- what is served ----------------------------------------------------------------------------------
+
+    def _main_app(self) -> FastAPI:
+        return main_app.create_app(
+            Context(
+                home=self.home,
+                settings=self.settings,
+                database=PooledConnections(database_url(self.home, self.settings), CONNECTIONS),
+                router=RouterClient(self._bridge),
+                seal=CredentialSeal(self.home.credentials_key),
+                loopback=loopback_endpoint(self.home) is not None,
             )
-            return
+        )
+
+    def _provider_webhooks(self) -> FastAPI:
         receiver = Receiver(
             self.home,
-            PooledConnections(database_url(self.home, self.settings), _CONNECTIONS),
+            PooledConnections(database_url(self.home, self.settings), _WEBHOOK_CONNECTIONS),
             CredentialSeal(self.home.credentials_key),
             base_url=webhook_base_url(self.settings),
             loopback_allowed=loopback_endpoint(self.home) is not None,
         )
-        self._server = Server(create_app(receiver), listening)
-        self._server.start()
-        logger().info("The webhook listener is up", address=address, port=port)
+        return provider_webhooks.create_app(receiver)

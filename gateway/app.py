@@ -1,81 +1,55 @@
-"""The gateway's addresses. Whoever does not know a secret learns nothing, not even that there is a device."""
+"""The application that the gateway serves: the API, the dashboard, the metrics and the health checks, in one."""
 
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
+import contextlib
+from typing import TYPE_CHECKING
 
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import PlainTextResponse
-from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from fastapi import FastAPI
 
-from config.errors import StorageUnavailable
-from gateway.receiving import Receiver, Webhook
+from gateway import api, health
+from gateway.guard import Guard
+from gateway.problems import tell_problems
 
-#: The largest body taken, in bytes; Meta, whose webhooks tell of many messages at once, sends at most 3 MB.
-LONGEST_BODY = 3 * 1024 * 1024
-#: How long a body may take to arrive, in seconds.
-_BODY_SECONDS = 20.0
-#: When a provider shall try again while PostgreSQL is away, in seconds.
-_LATER = {"Retry-After": "5"}
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
-_ADDRESS = "/webhooks/{secret}/{device}"
+    from fastapi import APIRouter
+
+    from gateway.context import Context
+
+#: The parts of the gateway; each gives its addresses. The dashboard (gateway/dashboard, at /) and /metrics join here.
+_PARTS: tuple[Callable[[Context], APIRouter], ...] = (health.router, api.router)
+#: What runs as long as the gateway serves: each is started once and cancelled at the end.
+_TASKS: tuple[Callable[[Context], Awaitable[None]], ...] = ()
 
 
-def create_app(receiver: Receiver) -> FastAPI:
-    """Return the application that hands webhooks to ``receiver``."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+def create_app(context: Context) -> FastAPI:
+    """Return the application."""
 
-    @app.post(_ADDRESS)
-    async def take(secret: str, device: str, request: Request) -> Response:
-        if not receiver.knows(device, secret):
-            return _bare(HTTPStatus.NOT_FOUND)
-        body = await _body_of(request)
-        if isinstance(body, HTTPStatus):
-            return _bare(body)
-        webhook = Webhook(device, dict(request.headers), body, request.url.query)
-        # The body of the answer is empty: Wablas would send any text on to the person.
-        return _bare(await run_in_threadpool(receiver.take, webhook))
-
-    @app.get(_ADDRESS)
-    async def try_address(secret: str, device: str, request: Request) -> Response:
-        if not receiver.knows(device, secret):
-            return _bare(HTTPStatus.NOT_FOUND)
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        tasks = [asyncio.ensure_future(task(context)) for task in _TASKS]
         try:
-            answer = await run_in_threadpool(receiver.challenge, device, dict(request.query_params))
-        except StorageUnavailable:
-            return _bare(HTTPStatus.SERVICE_UNAVAILABLE)
-        if answer is None:
-            return _bare(HTTPStatus.FORBIDDEN)
-        return PlainTextResponse(answer, headers={"X-Content-Type-Options": "nosniff"})
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    @app.exception_handler(HTTPException)
-    async def refuse(_request: Request, error: HTTPException) -> Response:
-        return _bare(HTTPStatus(error.status_code))
-
+    app = FastAPI(
+        title="Salamander",
+        version="1",
+        summary="Send WhatsApp messages through a fleet of devices, and look after the fleet.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    tell_problems(app)
+    for part in _PARTS:
+        app.include_router(part(context))
+    app.add_middleware(Guard, context=context)
     return app
-
-
-def _bare(status: HTTPStatus) -> Response:
-    return Response(status_code=status, headers=_LATER if status is HTTPStatus.SERVICE_UNAVAILABLE else None)
-
-
-async def _body_of(request: Request) -> bytes | HTTPStatus:
-    """Return a request's body as it came, or the status that refuses it."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > LONGEST_BODY:
-        return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > LONGEST_BODY:
-                    return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    except TimeoutError:
-        return HTTPStatus.REQUEST_TIMEOUT
-    except ClientDisconnect:
-        return HTTPStatus.BAD_REQUEST
-    return bytes(body)

@@ -1,4 +1,4 @@
-"""The gateway's server: uvicorn in a thread of its own, on a socket that is bound beforehand."""
+"""A server of the gateway: uvicorn in a thread of its own, on a socket that is bound beforehand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 #: Requests under way at once; more are told to come back (503).
-_CONCURRENCY = 256
+_CONCURRENCY = 1024
 #: How long an idle connection is kept, and how long requests under way may take once the server leaves, in seconds.
 _KEEP_ALIVE_SECONDS = 15
 _LEAVE_SECONDS = 3
@@ -45,7 +45,7 @@ class Server(threading.Thread):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                lifespan="off",
+                lifespan="on",
                 limit_concurrency=_CONCURRENCY,
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=_LEAVE_SECONDS,

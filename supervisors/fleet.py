@@ -25,6 +25,7 @@ from actors.messages import (
     HostDevices,
     Ping,
     Pong,
+    RouterAt,
     Routes,
     StartChild,
     StopChild,
@@ -124,7 +125,7 @@ class FleetSupervisor(SupervisedChild):
         logger().info("The fleet starts")
         preload()
         self._children.setdefault("router", Child("router", "router"))
-        if self.settings.webhook_port:
+        if self.settings.gateway_enabled or self.settings.webhook_port:
             self._children.setdefault("gateway:gateway", Child("gateway", "gateway"))
         self.on_wakeup("tick")
 
@@ -206,6 +207,9 @@ class FleetSupervisor(SupervisedChild):
         if self._routes_changed and router.up:
             self.send(router.address, self._routes())
             self._routes_changed = False
+            gateway = self._children.get("gateway:gateway")
+            if gateway is not None and gateway.up:
+                self.send(gateway.address, RouterAt(router.address, router.owner))
         self._journal.flush()
         if now - self._rerouted_at > _REROUTE_SECONDS:
             self._rerouted_at = now

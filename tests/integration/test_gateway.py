@@ -20,7 +20,7 @@ import requests
 
 from config.home import Home
 from config.webhooks import webhook_path
-from gateway.app import LONGEST_BODY, create_app
+from gateway.provider_webhooks import LONGEST_BODY, create_app
 from gateway.receiving import Receiver
 from gateway.server import Server, bind
 from simulator.platforms.server import DEFAULT_ACCOUNTS

@@ -39,7 +39,7 @@ def _blocks(language: str) -> list[str]:
 
 def _shown(default: Any) -> str:
     """Return a default as the table shows it."""
-    if default is None or default == "":
+    if default is None or default in ("", ()):
         return "–"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
