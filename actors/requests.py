@@ -97,15 +97,18 @@ def set_fallbacks(connection: Connection, message: SetFallbacks, _office: Office
 def add_device(connection: Connection, message: AddDevice, office: Office) -> str:
     """Add a device; an account that cannot be used is refused, its error names the field and never its value."""
     check_device_name(message.name)
+    base_url = message.base_url
     if message.platform is not None:
         credentials = office.seal.open(message.credentials) if message.credentials else {}
         contract = contract_of(message.platform)
-        check_account(contract, message.base_url, credentials, loopback_allowed=office.loopback)
+        account = check_account(contract, base_url, credentials, loopback_allowed=office.loopback)
+        # In its one form, under which the provider's breaker knows it, too.
+        base_url = account.base_url if base_url else base_url
     device_id = devices.add(
         connection,
         name=message.name,
         platform=message.platform,
-        base_url=message.base_url,
+        base_url=base_url,
         credentials=message.credentials,
         proxy=message.proxy,
     )

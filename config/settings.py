@@ -42,8 +42,11 @@ class Settings(BaseSettings):
     #: Processes that host WhatsApp devices, at most. A fleet of up to this many devices gets one each.
     max_shards: int = Field(32, ge=1, le=512)
     #: Worker threads of each platform actor, at most (they are started as they are needed): how many requests to one
-    #: platform may be under way at once. An account never has more than one.
+    #: platform may be under way at once.
     platform_workers: int = Field(100, ge=1, le=256)
+    #: How many messages of one platform account may be under way at once (never more than docs/platforms.md says of its
+    #: platform, and one where the device has limits of its own). With more than one, messages may overtake each other.
+    platform_in_flight: int = Field(1, ge=1, le=64)
 
     #: How often children report that they are alive.
     heartbeat_seconds: float = Field(2.0, gt=0)

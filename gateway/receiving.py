@@ -13,7 +13,7 @@ from actors.platforms.outcomes import Scope
 from config.errors import NotFound, SalamanderError, StorageUnavailable
 from config.logging import logger
 from config.webhooks import webhook_path, webhook_secret
-from storage import deliveries, devices, dispatch
+from storage import breakers, deliveries, devices, dispatch
 from storage.deliveries import Report
 from storage.dispatch import Hold
 
@@ -109,11 +109,16 @@ class Receiver:
             if trouble is not None:
                 reason = f"{contract.title} reports about the sender: {trouble.reason}"
                 dispatch.exchange(connection, "", holds=[Hold(device.id, _TROUBLE_SECONDS, reason)])
+                breakers.report(connection, contract.name, device.name, reason)
         for message_id, state in moved.items():
             write = logger().warning if state == "failed" else logger().debug
             write(f"{contract.title} reports a message {state}", device=device.name, message=message_id)
         if trouble is not None:
-            logger().error("🚨 The sender is in trouble; its lane waits", device=device.name, reason=trouble.reason)
+            logger().error(
+                "🚨 The sender is in trouble; its lane waits and its breaker opens",
+                device=device.name,
+                reason=trouble.reason,
+            )
         return HTTPStatus.OK
 
     def _account(self, connection: Connection, name: str) -> tuple[Device, PlatformContract, Account]:

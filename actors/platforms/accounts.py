@@ -25,12 +25,14 @@ class OpenAccount:
         account: what requests are built for.
         proxy: the device's HTTP proxy as a URL, or None.
         pace: how fast it may send; None: its platform documents no rate.
+        provider: what it shares with other accounts: its base URL, or "" for the platform's own address.
     """
 
     lane: Lane
     account: Account
     proxy: str | None
     pace: Pace | None
+    provider: str = ""
 
 
 class Accounts:
@@ -78,6 +80,7 @@ class Accounts:
             replace(account, callback_url=self._callback_url_of(lane.name)),
             self._seal.open(lane.proxy).get("proxy") if lane.proxy else None,
             former.pace if former is not None else Pace.of(self._contract.limits),
+            "" if account.base_url == self._contract.default_base_url else account.base_url,
         )
         self._open[lane.device_id] = opened
         return opened

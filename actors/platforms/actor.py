@@ -1,8 +1,8 @@
 """PlatformActor: sends for every device of one platform. It keeps nothing: devices, messages and outcomes are rows.
 
 Its main thread takes messages and reports life. A dispatcher thread looks which lanes have work and gives each one's
-message to a worker thread; a lane has one message under way at a time, so its order holds. A platform device is never
-refreshed: it has no connection to lose.
+message to a worker thread; a lane has one message under way at a time, so its order holds (more only where
+``platform_in_flight`` says so). A platform device is never refreshed: it has no connection to lose.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class PlatformActor(SupervisedChild):
             CredentialSeal(self.home.credentials_key),
             loopback_allowed=loopback,
             workers=self.settings.platform_workers,
+            in_flight=self.settings.platform_in_flight,
             poll_seconds=self.settings.poll_seconds,
             patience_seconds=self.settings.in_doubt_patience_seconds,
             rules_everywhere=rules.everywhere,

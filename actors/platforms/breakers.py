@@ -1,22 +1,29 @@
 """Circuit breakers: stop knocking at a door that does not open, and notice by itself when it does again.
 
-One stands before each account and one before each provider. They open on what is wrong with the service, the device
-or the account, never on a bad recipient. Pure: the caller reads the clock and applies the verdict.
+One stands before each account and one before each provider: each base URL, since software that people run themselves,
+and a provider's several servers, fail one by one. They open on what is wrong with the service, the device or the
+account, never on a bad recipient. Pure: the caller reads the clock and applies the verdict.
 """
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from actors.platforms.outcomes import Accepted, Outcome, Rejected, Retryable, Scope, Unknown
 
-#: This many failures in a row open a breaker.
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: This many failures in a row open a breaker; one is enough where the provider refuses the account as such, since
+#: each further message would only be refused, too.
 _FAILURES = 5
 #: How long an open breaker waits before its first probe, and at the most; each failed probe doubles it, in seconds.
 _FIRST_WAIT = 10.0
 _LONGEST_WAIT = 300.0
+#: How soon those that wait behind a probe ask again, in seconds: its outcome frees them all.
+_PROBE_SECONDS = 2.0
 
 #: What an account's breaker and a provider's breaker listen to.
 ACCOUNT_SCOPES = frozenset({Scope.DEVICE, Scope.ACCOUNT, Scope.CREDENTIAL, Scope.CONFIG})
@@ -61,17 +68,20 @@ class CircuitBreaker:
     _opens_at: float = 0.0
 
     def seconds_to_wait(self, now: float) -> float:
-        """Return how long the next message must wait; 0: it may go (and is the probe of an open breaker)."""
+        """Return how long the next message must wait; 0: it may go (see :meth:`let_through`)."""
         if self.state is BreakerState.CLOSED:
             return 0.0
-        if self.state is BreakerState.HALF_OPEN:
-            return max(1.0, self._opens_at - now)
-        if now < self._opens_at:
-            return self._opens_at - now
-        self.state = BreakerState.HALF_OPEN
+        left = max(0.0, self._opens_at - now)
         # Should the probe's outcome never come (its process died), another goes after as long again.
+        return min(_PROBE_SECONDS, left) if self.state is BreakerState.HALF_OPEN else left
+
+    def let_through(self, now: float) -> bool:
+        """Note that a message goes that need not wait; return whether it is the probe of a breaker that was open."""
+        if self.state is not BreakerState.OPEN:
+            return False
+        self.state = BreakerState.HALF_OPEN
         self._opens_at = now + self._wait
-        return 0.0
+        return True
 
     def note(self, outcome: Outcome, now: float) -> bool:
         """Note the outcome of a message that was let through; return whether the breaker's state changed."""
@@ -81,17 +91,38 @@ class CircuitBreaker:
             self.reason = "" if isinstance(outcome, Accepted) else outcome.reason
             if self.state is BreakerState.HALF_OPEN:
                 self._wait = min(_LONGEST_WAIT, 2 * self._wait)
-            if self.state is BreakerState.HALF_OPEN or self.failures >= _FAILURES:
-                self.state = BreakerState.OPEN
-                self._opens_at = now + self._wait
+            is_final = isinstance(outcome, Rejected)
+            if self.state is BreakerState.HALF_OPEN or is_final or self.failures >= _FAILURES:
+                self._open(now)
         elif self._answered(outcome):
             self.state, self.failures, self.reason, self._wait = BreakerState.CLOSED, 0, "", _FIRST_WAIT
         return self.state is not before
 
-    def release_lost_probe(self, now: float) -> None:
-        """Let another probe go when the last one's outcome is overdue."""
-        if self.state is BreakerState.HALF_OPEN and now >= self._opens_at:
-            self.state = BreakerState.OPEN
+    def trip(self, reason: str, now: float) -> bool:
+        """Open, as somebody else learned that nothing goes; return whether it was closed."""
+        if self.state is not BreakerState.CLOSED:
+            return False
+        self.reason = reason
+        self._open(now)
+        return True
+
+    def _open(self, now: float) -> None:
+        self.state = BreakerState.OPEN
+        self._opens_at = now + self._wait
+
+    def release_lost_probe(self, now: float) -> bool:
+        """Let another probe go when the last one's outcome is overdue; return whether it was."""
+        if self.state is not BreakerState.HALF_OPEN or now < self._opens_at:
+            return False
+        self.state = BreakerState.OPEN
+        return True
+
+    def give_back(self) -> bool:
+        """Let the next message be the probe, as this one found nothing to try; return whether it was one."""
+        if self.state is not BreakerState.HALF_OPEN:
+            return False
+        self.state, self._opens_at = BreakerState.OPEN, 0.0
+        return True
 
     def _answered(self, outcome: Outcome) -> bool:
         """Return whether an outcome shows that what this guards works: a provider that refuses an account does."""
@@ -100,49 +131,69 @@ class CircuitBreaker:
 
 @dataclass(frozen=True)
 class BreakerChange:
-    """A breaker's new state; ``account`` is empty for the whole provider."""
+    """A breaker's new state.
+
+    Attributes:
+        account: the device, or the provider's base URL (empty: the platform's own address).
+        state, reason, failures: as the breaker has them.
+        is_provider: it stands before the provider, not before one account.
+    """
 
     account: str
     state: str
     reason: str
     failures: int
+    is_provider: bool = False
 
 
 class Breakers:
-    """The breakers of one platform: the provider's, and one for each account. Safe for the workers' threads."""
+    """The breakers of one platform: one for each provider, and one for each account. For one thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._provider = CircuitBreaker(PROVIDER_SCOPES)
+        self._providers: dict[str, CircuitBreaker] = {}
         self._accounts: dict[str, CircuitBreaker] = {}
 
-    def seconds_to_wait(self, account: str, now: float) -> tuple[float, str]:
-        """Return how long the account's next message must wait (0: it may go) and why."""
-        with self._lock:
-            own = self._account(account)
-            for breaker in (own, self._provider):
-                breaker.release_lost_probe(now)
-            # The account's first: a held account must not use up the provider's probe.
-            for breaker, whose in ((own, "this account"), (self._provider, "the provider")):
-                seconds = breaker.seconds_to_wait(now)
-                if seconds > 0.0:
-                    return seconds, f"The breaker of {whose} is open: {breaker.reason}"
-            return 0.0, ""
+    def let_through(self, account: str, provider: str, now: float) -> tuple[float, str, list[BreakerChange]]:
+        """Let the account's next message go unless it must wait.
 
-    def note(self, account: str, outcome: Outcome, now: float) -> list[BreakerChange]:
+        Args:
+            account: the device.
+            provider: where its requests go: a base URL, or "" for the platform's own.
+            now: the monotonic clock, in seconds.
+
+        Returns:
+            How long it must wait (0: it goes), why, and the breakers whose state changed.
+        """
+        changes = self._each(account, provider, lambda breaker: breaker.release_lost_probe(now))
+        waits = [(breaker.seconds_to_wait(now), breaker, whose) for _, breaker, whose in self._of(account, provider)]
+        seconds, breaker, whose = max(waits, key=lambda wait: wait[0])
+        if seconds > 0.0:
+            return seconds, f"The breaker of {whose} is open: {breaker.reason}", changes
+        # Both together: a message that one of them holds must not use up the other's probe.
+        return 0.0, "", self._each(account, provider, lambda breaker: breaker.let_through(now))
+
+    def note(self, account: str, provider: str, outcome: Outcome, now: float) -> list[BreakerChange]:
         """Note an outcome; return the breakers whose state changed."""
-        with self._lock:
-            changed = []
-            for name, breaker in ((account, self._account(account)), ("", self._provider)):
-                if breaker.note(outcome, now):
-                    changed.append(BreakerChange(name, breaker.state.value, breaker.reason, breaker.failures))
-            return changed
+        return self._each(account, provider, lambda breaker: breaker.note(outcome, now))
 
-    def release_probe(self, account: str) -> None:
-        """Give back a probe that found no message to try."""
-        with self._lock:
-            for breaker in (self._account(account), self._provider):
-                breaker.release_lost_probe(float("inf"))
+    def trip(self, account: str, reason: str, now: float) -> bool:
+        """Open an account's breaker, as its webhook told of trouble; return whether it was closed."""
+        return self._accounts.setdefault(account, CircuitBreaker(ACCOUNT_SCOPES)).trip(reason, now)
 
-    def _account(self, name: str) -> CircuitBreaker:
-        return self._accounts.setdefault(name, CircuitBreaker(ACCOUNT_SCOPES))
+    def give_back(self, account: str, provider: str) -> list[BreakerChange]:
+        """Give back the turn of a message that was not there; return the breakers whose state changed."""
+        return self._each(account, provider, CircuitBreaker.give_back)
+
+    def _of(self, account: str, provider: str) -> tuple[tuple[str, CircuitBreaker, str], ...]:
+        own = self._accounts.setdefault(account, CircuitBreaker(ACCOUNT_SCOPES))
+        shared = self._providers.setdefault(provider, CircuitBreaker(PROVIDER_SCOPES))
+        return (account, own, "this account"), (provider, shared, "the provider")
+
+    def _each(self, account: str, provider: str, change: Callable[[CircuitBreaker], bool]) -> list[BreakerChange]:
+        return [
+            BreakerChange(
+                name, breaker.state.value, breaker.reason, breaker.failures, breaker.scopes is PROVIDER_SCOPES
+            )
+            for name, breaker, _ in self._of(account, provider)
+            if change(breaker)
+        ]

@@ -120,6 +120,15 @@ def meaning_of(code: int) -> Meaning | None:
     return _MEANINGS.get(code)
 
 
+def knows(code: object) -> bool:
+    """Say whether ``code``, as it stands in a reply, is an error of Meta's with a meaning of its own."""
+    return (
+        isinstance(code, int)
+        and not isinstance(code, bool)
+        and (code == CloudApiError.SOMETHING_WENT_WRONG or meaning_of(code) is not None)
+    )
+
+
 def outcome_of(code: int, said: str) -> Outcome | None:
     """Return the outcome of a send that was answered with an error code; None: the code is unknown."""
     reason = f"({code}) {said}" if said else f"error {code}"

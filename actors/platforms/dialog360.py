@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from actors.platforms.cloud_api import CloudApi
+from actors.platforms.cloud_api_errors import knows
 from actors.platforms.contract import Account, CredentialField, PlatformMessage, Request
 from actors.platforms.documented import ASSUMED, DocumentedReply
 from actors.platforms.outcomes import AccountCheck, AccountState, Outcome, Rejected, Retryable, Scope
@@ -47,6 +48,14 @@ class Dialog360(CloudApi):
             Scope.ACCOUNT,
         ),
         DocumentedReply(
+            "its own throttle, in Meta's shape under a code of its own",
+            400,
+            {"error": {"message": "You have exceeded the endpoint rate limit", "code": 400}},
+            Retryable,
+            Scope.ACCOUNT,
+            ASSUMED,
+        ),
+        DocumentedReply(
             "the number is disabled, or its payment is missing",
             400,
             {"meta": {"developer_message": "Number is disabled"}},
@@ -74,12 +83,13 @@ class Dialog360(CloudApi):
         """Return what a reply says: Meta's own verdict, else 360dialog's words under HTTP 400."""
         if status == 400:
             reply = json_object(body)
-            has_code = isinstance(value_at(reply, "error.code"), int)
             said = all_text_of(reply) if reply is not None else text_of(body[:300].decode("utf-8", "replace"))
-            if not has_code and holds_any(said, _THROTTLE_TEXTS):
-                return Retryable("throttled", said, retry_after(headers, _THROTTLED), Scope.ACCOUNT)
-            if not has_code and holds_any(said, _ACCOUNT_TEXTS):
-                return Rejected("account_blocked", said, Scope.ACCOUNT)
+            # A code that Meta does not know (400 itself) is 360dialog's own, and its words decide.
+            if not knows(value_at(reply, "error.code")):
+                if holds_any(said, _THROTTLE_TEXTS):
+                    return Retryable("throttled", said, retry_after(headers, _THROTTLED), Scope.ACCOUNT)
+                if holds_any(said, _ACCOUNT_TEXTS):
+                    return Rejected("account_blocked", said, Scope.ACCOUNT)
         return super().parse_reply(status, headers, body)
 
     def build_check(self, account: Account) -> Request | None:

@@ -5,8 +5,8 @@ claims the next messages of all lanes that may go on, in one transaction. So the
 share one wait for the disk. Workers do nothing but send.
 
 A message is claimed only when a worker is free for it, and a lane has one message under way at a time, so its order
-holds. What the breakers say is wrong with the provider or an account, and a pace that is not over, make the lanes
-concerned wait, and nobody else's.
+holds (unless the installation allows more: see ``in_flight``). What the breakers say is wrong with the provider or an
+account, and a pace that is not over, make the lanes concerned wait, and nobody else's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import secrets
 import sys
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -83,6 +84,8 @@ class Dispatcher(threading.Thread):
         loopback_allowed: the simulator runs.
         workers: how many requests may be under way at once.
         poll_seconds: how often lanes are looked at without a hint.
+        in_flight: how many messages of one account may be under way at once, never more than its platform takes; with
+            more than one, messages may overtake each other. A lane with limits of its own has one.
         patience_seconds: how long a message may be in doubt before it is sent again; 0: for ever.
         rules_everywhere: every lane has to obey rules, so each claim asks them.
         callback_url_of: the address at which the platform may report about a device of this name; "": nowhere.
@@ -97,6 +100,7 @@ class Dispatcher(threading.Thread):
         loopback_allowed: bool,
         workers: int,
         poll_seconds: float,
+        in_flight: int = 1,
         patience_seconds: float = 0.0,
         rules_everywhere: bool = False,
         callback_url_of: Callable[[str], str] = lambda _name: "",
@@ -109,6 +113,7 @@ class Dispatcher(threading.Thread):
         self._rules_everywhere = rules_everywhere
         self._transport = PlatformTransport(connections=workers)
         self._worker_count = workers
+        self._in_flight = max(1, min(in_flight, self._contract.limits.max_in_flight))
         self._workers = Workers(workers, self._send)
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="doubts")
 
@@ -124,9 +129,11 @@ class Dispatcher(threading.Thread):
         self._hosted: frozenset[int] = frozenset()
         self._hints: SimpleQueue[Iterable[int]] = SimpleQueue()
         self._finished: SimpleQueue[_Finished] = SimpleQueue()
-        # The lanes: those to claim from, in turn; those with a message under way; those that rest, and until when.
+        # The lanes: those to claim from, in turn; how many messages each has under way; which rest, and until when.
         self._ready: dict[int, None] = {}
-        self._busy: set[int] = set()
+        self._busy: Counter[int] = Counter()
+        #: Those among the busy ones that have limits of their own, so that they send one message after the other.
+        self._limited: set[int] = set()
         self._resting: dict[int, float] = {}
         self._settled_orphans_of: frozenset[int] = frozenset()
         self._next_poll = 0.0
@@ -161,7 +168,7 @@ class Dispatcher(threading.Thread):
         self._keep(self._forget_breakers)
         while not self._leaving or self._busy:
             self._wake.wait(self._seconds_to_wait())
-            if len(self._busy) > _CROWD:
+            if self._busy.total() > _CROWD:
                 time.sleep(_GATHER_SECONDS)
             self._wake.clear()
             try:
@@ -177,7 +184,7 @@ class Dispatcher(threading.Thread):
         self._transport.close()
 
     def _seconds_to_wait(self) -> float:
-        if self._ready and len(self._busy) < self._worker_count and not self._leaving:
+        if self._ready and self._busy.total() < self._worker_count and not self._leaving:
             return 0.0
         now = time.monotonic()
         due = min(self._next_poll, *self._resting.values()) if self._resting else self._next_poll
@@ -190,11 +197,13 @@ class Dispatcher(threading.Thread):
         now = time.monotonic()
         holds: list[Hold] = []
         ended, changes = self._judge(finished, holds, now)
-        attempts = {} if self._leaving else self._choose(holds, now)
+        attempts = {} if self._leaving else self._choose(holds, changes, now)
         heads = self._exchange(ended, holds, changes, attempts)
         self._tell(changes)
+        given_back: list[BreakerChange] = []
         for head in heads:
-            self._start(head, attempts[head.lane.device_id])
+            given_back += self._start(head, attempts[head.lane.device_id])
+        self._exchange([], [], given_back, {})
 
     def _forget_breakers(self) -> None:
         with self._outbox.database.transaction() as connection:
@@ -230,17 +239,31 @@ class Dispatcher(threading.Thread):
             self._accounts.keep_only(hosted)
         if self._patience_seconds and hosted:
             self._outbox.end_patience(hosted, self._patience_seconds)
-        idle = hosted - self._busy - self._ready.keys() - self._resting.keys()
+        self._heed_reports()
+        full = {device_id for device_id in self._busy if not self._has_room(device_id)}
+        idle = hosted - full - self._ready.keys() - self._resting.keys()
         self._make_ready(self._outbox.lanes_with_work(idle) if idle else ())
+
+    def _heed_reports(self) -> None:
+        """Open the breakers of accounts that the gateway was told about: what they send would fare the same."""
+        with self._outbox.database.transaction() as connection:
+            reported = breakers.reported(connection, self._contract.name)
+        for account, reason in reported.items():
+            if self._breakers.trip(account, reason, time.monotonic()):
+                self._tell([BreakerChange(account, "open", reason, 0)])
 
     def _make_ready(self, device_ids: Iterable[int]) -> None:
         for device_id in device_ids:
-            if device_id in self._hosted and device_id not in self._busy and device_id not in self._resting:
+            if device_id in self._hosted and device_id not in self._resting and self._has_room(device_id):
                 self._ready[device_id] = None
 
-    def _choose(self, holds: list[Hold], now: float) -> dict[int, bytes]:
+    def _has_room(self, device_id: int) -> bool:
+        """Return whether one more message of an account may be under way."""
+        return self._busy[device_id] < (1 if device_id in self._limited else self._in_flight)
+
+    def _choose(self, holds: list[Hold], changes: list[BreakerChange], now: float) -> dict[int, bytes]:
         """Return the lanes that may claim now, each with the secret of its attempt; others wait or rest."""
-        free = self._worker_count - len(self._busy)
+        free = self._worker_count - self._busy.total()
         chosen = list(islice(self._ready, free))
         if not chosen:
             return {}
@@ -260,7 +283,8 @@ class Dispatcher(threading.Thread):
                 continue
             reason = f"{self._contract.title} takes no more messages at once, to this recipient or altogether."
             if seconds == 0.0:
-                seconds, reason = self._breakers.seconds_to_wait(account.lane.name, now)
+                seconds, reason, changed = self._breakers.let_through(account.lane.name, account.provider, now)
+                changes += changed
             if seconds > 0.0:
                 holds.append(Hold(device_id, seconds, reason))
             else:
@@ -301,26 +325,30 @@ class Dispatcher(threading.Thread):
 
     # --- sending -----------------------------------------------------------------------------------------
 
-    def _start(self, head: Head, secret: bytes) -> None:
-        """Give what was claimed from a lane to a worker."""
+    def _start(self, head: Head, secret: bytes) -> list[BreakerChange]:
+        """Give what was claimed from a lane to a worker; return the breakers whose probe found nothing to try."""
         device_id, claim = head.lane.device_id, head.claim
         if claim is None and head.limited:
             claim = self._keep(lambda: self._outbox.claim(device_id, secret))
         if claim is None:
-            self._breakers.release_probe(head.lane.name)
             if head.again:
                 self._ready[device_id] = None
-            return
+            known = self._accounts.known(device_id)
+            return [] if known is None else self._breakers.give_back(known.lane.name, known.provider)
         holds: list[Hold] = []
         account = self._account_of(head.lane, holds)
         if account is None:
             verdict = Verdict("queued", "account_not_usable", holds[0].reason)
             self._exchange([_ended(claim, verdict)], holds, [], {})
-            return
+            return []
         if account.pace is not None:
             account.pace.note(time.monotonic(), claim.recipient)
-        self._busy.add(device_id)
-        self._workers.give(_Sending(claim, account), len(self._busy))
+        self._busy[device_id] += 1
+        if head.limited:
+            self._limited.add(device_id)
+        self._make_ready((device_id,))
+        self._workers.give(_Sending(claim, account), self._busy.total())
+        return []
 
     def _send(self, sending: _Sending) -> None:
         """Send one message, in a worker's thread; nothing raises."""
@@ -367,10 +395,13 @@ class Dispatcher(threading.Thread):
         changes: list[BreakerChange] = []
         for each in finished:
             device_id = each.claim.device_id
-            self._busy.discard(device_id)
+            self._busy[device_id] -= 1
+            if not self._busy[device_id]:
+                del self._busy[device_id]
+                self._limited.discard(device_id)
             verdict = verdict_on(each.outcome, each.claim.attempt, self._contract.limits.retry)
             ended.append(_ended(each.claim, verdict))
-            changes += self._breakers.note(each.account.lane.name, each.outcome, now)
+            changes += self._breakers.note(each.account.lane.name, each.account.provider, each.outcome, now)
             if verdict.hold_seconds is None:
                 self._ready[device_id] = None
             else:
@@ -415,7 +446,8 @@ class Dispatcher(threading.Thread):
     def _tell(self, changes: list[BreakerChange]) -> None:
         """Log what breakers did."""
         for change in changes:
-            whom = f"{self._contract.title} account {change.account}" if change.account else self._contract.title
+            whom = f"{self._contract.title} {'at' if change.is_provider else 'account'} {change.account}"
+            whom = whom if change.account else self._contract.title
             write = logger().info if change.state == "closed" else logger().warning
             write(f"⚡ The breaker of {whom} is {change.state}", reason=change.reason, failures=change.failures)
 

@@ -156,12 +156,8 @@ def _pace(contract: PlatformContract) -> str:
         parts.append(f"one each {limits.seconds_per_recipient:g} s to the same recipient{burst}")
     if not parts:
         parts.append("no limit is documented")
-    retry = limits.retry
-    parts.append(f"at most {limits.max_in_flight} requests of one account at once")
-    parts.append(
-        f"tried again after {retry.first_seconds:g} s, each time {retry.growth:g} times longer, "
-        f"at most {retry.longest_seconds:g} s"
-    )
+    parts.append(f"at most {limits.max_in_flight} requests of one account at once (`platform_in_flight` says how many)")
+    parts.append(f"tried again after waits that grow, to {limits.retry.longest_seconds:g} s unless it asks for longer")
     return "; ".join(parts)
 
 

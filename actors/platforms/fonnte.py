@@ -39,6 +39,15 @@ if TYPE_CHECKING:
 _CREDENTIAL_TEXTS = ("token invalid", "invalid token", "unknown token")
 _DEVICE_TEXTS = ("disconnected device", "device disconnected")
 _QUOTA_TEXTS = ("insufficient quota",)
+_MESSAGE_TEXTS = (
+    "input invalid",
+    "target invalid",
+    "json format invalid",
+    "url invalid",
+    "url unreachable",
+    "file format not supported",
+    "file size must under",
+)
 
 _FAILED_STATES = ("invalid", "expired", "url unreachable", "failed")
 _STAGES = {"sent": Stage.SENT, "delivered": Stage.DELIVERED, "read": Stage.READ}
@@ -87,6 +96,14 @@ class Fonnte(PlatformContract):
         _refusal("file size must under 4MB", Rejected, Scope.MESSAGE),
         _refusal("insufficient quota", Retryable, Scope.ACCOUNT),
         _refusal("request invalid on disconnected device", Retryable, Scope.DEVICE),
+        DocumentedReply(
+            "a refusal under another status",
+            500,
+            {"status": False, "reason": "target invalid"},
+            Rejected,
+            Scope.MESSAGE,
+            ASSUMED,
+        ),
         DocumentedReply("half a success", 200, {"Status": "true"}, Unknown, None, ASSUMED),
     )
     notes = (
@@ -194,7 +211,7 @@ def _refused(status: int, headers: Mapping[str, str], said: str) -> Outcome:
         return Retryable("device_disconnected", said, DEVICE_AWAY_SECONDS, Scope.DEVICE)
     if holds_any(said, _QUOTA_TEXTS):
         return Retryable("quota_exhausted", said, ACCOUNT_EXHAUSTED_SECONDS, Scope.ACCOUNT)
-    if 200 <= status < 300:
+    if 200 <= status < 300 or holds_any(said, _MESSAGE_TEXTS):
         return Rejected("refused", said or "refused without a reason", Scope.MESSAGE)
     return judge_status(status, headers, said)
 

@@ -18,16 +18,12 @@ MEBIBYTE = 1024 * 1024
 
 @dataclass(frozen=True)
 class Retrying:
-    """How a message that was certainly not taken is tried again when the provider names no wait.
+    """How a message that was certainly not taken is tried again; the first wait and its growth come with the outcome.
 
     Attributes:
-        first_seconds: the wait before the second attempt.
-        growth: each further wait is this many times the one before.
-        longest_seconds: no wait is longer.
+        longest_seconds: no wait is longer, unless the provider asks for it.
     """
 
-    first_seconds: float = 5.0
-    growth: float = 2.0
     longest_seconds: float = 300.0
 
 
@@ -46,8 +42,8 @@ class Limits:
         messages_per_second: how many messages one account may send.
         seconds_per_recipient: the time between two messages of one account to the same recipient.
         recipient_burst: how many messages to one recipient may go ahead of that pace.
-        max_in_flight: requests of one account under way at once; our own choice where none is documented. A lane
-            sends one message at a time, so it is never reached.
+        max_in_flight: requests of one account under way at once, at most, whatever ``platform_in_flight`` says; our own
+            choice where none is documented.
         retry: the waits of what may be tried again.
     """
 

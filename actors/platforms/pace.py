@@ -1,8 +1,7 @@
 """Paces: how soon one account may send its next message, by the rates that its platform documents.
 
-Pure: the caller reads the clock, waits, and says when a request leaves. A lane sends one message at a time, so there is
-never more than one request of an account under way, fewer than any platform's ``max_in_flight``. Paces are kept in
-memory alone; should a restart forget one, the provider's own throttle takes its place (a certain "not taken").
+Pure: the caller reads the clock, waits, and says when a request leaves. Paces are kept in memory alone; should a
+restart forget one, the provider's own throttle takes its place (a certain "not taken").
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from outbox o
 join device d on d.id = o.device_id
 left join lateral (
     select platform, reason from breaker
-    where platform = d.platform and account in ('', d.name) and state = 'open' limit 1
+    where platform = d.platform and account in ('', d.name, d.base_url) and state = 'open' limit 1
 ) b on true
 where o.state = 'queued' and o.not_before <= now() and (o.expires_at is null or o.expires_at > now())
   and exists (select 1 from fallback f where f.device_id = o.device_id)
@@ -51,7 +51,7 @@ join device d on d.id = f.fallback_id
 where f.device_id = %(device_id)s and d.removed_at is null and d.desired_state = 'running'
   and d.state in ('online', 'ready') and not d.id = any(%(left_routes)s::bigint[])
   and (d.held_until is null or d.held_until <= now())
-  and not exists (select 1 from breaker b where b.platform = d.platform and b.account in ('', d.name))
+  and not exists (select 1 from breaker b where b.platform = d.platform and b.account in ('', d.name, d.base_url))
 order by (
     select max(o.id) from outbox o
     where o.device_id = d.id and o.recipient = %(recipient)s and o.state in ('sent', 'delivered', 'read')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from actors.care import Rules
+from actors.platforms.breakers import BreakerState
 from actors.platforms.dispatcher import Dispatcher
 from config.home import Home
 from simulator.platforms.server import DEFAULT_ACCOUNTS
@@ -104,7 +106,13 @@ class Platform:
         return device_id
 
     def start(
-        self, platform: str, *device_ids: int, workers: int = 8, rules: Rules | None = None, owner: str = "one"
+        self,
+        platform: str,
+        *device_ids: int,
+        workers: int = 8,
+        in_flight: int = 1,
+        rules: Rules | None = None,
+        owner: str = "one",
     ) -> Dispatcher:
         """Start a dispatcher that looks at its lanes each 50 ms."""
         database = PooledConnections(self.url, 4)
@@ -116,6 +124,7 @@ class Platform:
             loopback_allowed=True,
             workers=workers,
             poll_seconds=0.05,
+            in_flight=in_flight,
             rules_everywhere=rules is not None and rules.everywhere,
         )
         dispatcher.host(device_ids)
@@ -232,6 +241,12 @@ def test_an_account_that_breaks_while_it_works_keeps_its_message(
     assert len(provider.came) == 1
 
 
+def breakers_of(connection: Connection, platform: str) -> list[tuple[str, str]]:
+    """Return the breakers of a platform that are not closed, and how they are."""
+    shown = breakers.all_breakers(connection)
+    return [(each["account"], each["state"]) for each in shown if each["platform"] == platform]
+
+
 def device_gone() -> devices.Device:
     raise AssertionError("the device is gone")
 
@@ -319,13 +334,79 @@ def test_an_open_breaker_holds_its_lane_shows_itself_and_spares_other_accounts(
     lane = platform.account("wablas", stand_ins.urls["wablas"])
     ids = accept_texts(connection, lane, *(f"{number}" for number in range(8)))
     platform.start("wablas", lane)
-    wait_until(lambda: bool(breakers.all_breakers(connection)), "the breaker to open")
-    (shown,) = breakers.all_breakers(connection)
-    assert (shown["platform"], shown["account"], shown["state"]) == ("wablas", "", "open")
+    url = stand_ins.urls["wablas"]
+    wait_until(lambda: breakers_of(connection, "wablas") == [(url, "open")], "the breaker to open")
     wait_until(lambda: (devices.by_id(connection, lane) or device_gone()).is_held, "the lane to be held")
     assert all_in(connection, ids[5:], "queued")()
     stand_ins.stand_ins.set_fault("wablas", "clear")
     wait_until(all_in(connection, ids[:5], "sent"), "the doubts to be settled by the look-up")
+
+
+def test_a_provider_that_is_away_holds_its_own_accounts_and_none_at_another_address(
+    connection: Connection, platform: Platform, provider: Provider, wait_until: WaitUntil
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    nowhere = f"http://127.0.0.1:{port}"
+    away = [platform.account("waha", nowhere, api_key=f"away-{number}") for number in range(6)]
+    held = [message_id for each in away for message_id in accept_texts(connection, each, "hello")]
+    platform.start("waha", *away)
+    wait_until(lambda: breakers_of(connection, "waha") == [(nowhere, "open")], "the provider's breaker to open")
+    assert all_in(connection, held, "queued")()
+    lane = platform.account("waha", provider.url, api_key="key")
+    platform.start("waha", lane, owner="two")
+    wait_until(all_in(connection, accept_texts(connection, lane, "hello"), "sent"), "the other provider's to be sent")
+
+
+def test_a_refused_account_costs_one_message_opens_its_breaker_and_spares_the_others(
+    connection: Connection, platform: Platform, stand_ins: Running, wait_until: WaitUntil
+) -> None:
+    url = stand_ins.urls["meta_cloud"]
+    refused = platform.account("meta_cloud", url, access_token="wrong", phone_number_id="106540352242922")
+    good = platform.account("meta_cloud", url)
+    ids, going = (accept_texts(connection, each, "one", "two", "three") for each in (refused, good))
+    platform.start("meta_cloud", refused, good)
+    wait_until(all_in(connection, going, "sent"), "the other account's to be sent")
+    wait_until(all_in(connection, ids[:1], "failed"), "the first to be refused")
+    refused_name = (devices.by_id(connection, refused) or device_gone()).name
+    assert breakers_of(connection, "meta_cloud") == [(refused_name, "open")]
+    assert all_in(connection, ids[1:], "queued")()
+
+
+def test_trouble_that_the_gateway_was_told_about_opens_the_accounts_breaker(
+    connection: Connection, platform: Platform, provider: Provider, wait_until: WaitUntil
+) -> None:
+    lane, other = (platform.account("waha", provider.url, api_key=key) for key in ("lane", "other"))
+    device = devices.by_id(connection, lane)
+    assert device is not None
+    dispatcher = platform.start("waha", lane, other)
+    wait_until(all_in(connection, accept_texts(connection, lane, "before"), "sent"), "the first to be sent")
+    breakers.report(connection, "waha", device.name, "suspended for spam")
+    its_own = dispatcher._breakers._accounts[device.name]
+    wait_until(lambda: its_own.state is BreakerState.OPEN, "the breaker to open")
+    held, going = accept_texts(connection, lane, "held"), accept_texts(connection, other, "going")
+    wait_until(all_in(connection, going, "sent"), "the other account's to be sent")
+    wait_until(lambda: (devices.by_id(connection, lane) or device_gone()).is_held, "the lane to be held")
+    assert "suspended for spam" in (devices.by_id(connection, lane) or device_gone()).held_reason
+    assert state_of(connection, held[0]) == "queued"
+
+
+def test_an_account_may_have_as_many_messages_under_way_as_the_installation_and_its_platform_allow(
+    connection: Connection, platform: Platform, provider: Provider, wait_until: WaitUntil
+) -> None:
+    lane, single = (platform.account("waha", provider.url, api_key=key) for key in ("lane", "single"))
+    care.set_limits(connection, single, Limits(per_day=100))
+    ids = [message_id for each in (lane, single) for message_id in accept_texts(connection, each, *"abcdefgh")]
+    provider.may_answer.clear()
+    # WAHA takes four at once at most, and an account with limits of its own sends one after the other.
+    platform.start("waha", lane, single, in_flight=64, rules=Rules())
+    wait_until(lambda: provider.under_way == {"lane": 4, "single": 1}, "four and one to be under way")
+    provider.may_answer.set()
+    wait_until(all_in(connection, ids, "sent"), "all to be sent")
+    assert sorted(text for whose, text, _ in provider.came if whose == "lane") == list("abcdefgh")
+    assert [text for whose, text, _ in provider.came if whose == "single"] == list("abcdefgh")
+    assert max(at_once for whose, _, at_once in provider.came if whose == "lane") == 4
+    assert max(at_once for whose, _, at_once in provider.came if whose == "single") == 1
 
 
 # --- outages and ends ------------------------------------------------------------------------------------

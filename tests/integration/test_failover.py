@@ -129,6 +129,21 @@ def test_an_open_breaker_moves_what_waits_behind_it_and_a_closed_one_nothing(con
     assert route_of(connection, message) == whatsapp
 
 
+def test_the_breaker_of_one_of_a_platforms_addresses_moves_what_goes_there(connection: Connection) -> None:
+    here, there, whatsapp = new_device(connection, "waha"), new_device(connection, "waha"), new_device(connection)
+    online(connection, whatsapp)
+    for device_id, url in ((here, "http://127.0.0.1:1"), (there, "http://127.0.0.1:2")):
+        connection.execute("update device set base_url = %s where id = %s", [url, device_id])
+        fallbacks.replace(connection, device_id, [whatsapp])
+    [waits], [stays] = accept_texts(connection, here, "hello"), accept_texts(connection, there, "hello")
+    breakers.show(connection, "waha", "http://127.0.0.1:1", "open", "not reached", 5)
+    try:
+        assert move(connection) == [whatsapp]
+    finally:
+        breakers.show(connection, "waha", "http://127.0.0.1:1", "closed", "", 0)
+    assert (route_of(connection, waits), route_of(connection, stays)) == (whatsapp, there)
+
+
 def test_a_message_that_was_tried_often_enough_moves(connection: Connection, database: Database) -> None:
     wablas, whatsapp = new_device(connection, "wablas"), new_device(connection)
     online(connection, whatsapp)

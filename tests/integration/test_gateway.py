@@ -24,7 +24,7 @@ from gateway.provider_webhooks import LONGEST_BODY, create_app
 from gateway.receiving import Receiver
 from gateway.server import Server, bind
 from simulator.platforms.server import DEFAULT_ACCOUNTS
-from storage import devices, events, outbox
+from storage import breakers, devices, events, outbox
 from storage.credentials import CredentialSeal
 from storage.database import Connection, PooledConnections
 from storage.deliveries import reference_of
@@ -321,6 +321,10 @@ def test_a_suspended_sender_is_held_back(connection: Connection, gateway: Gatewa
     assert device is not None
     assert device.is_held
     assert "Green-API reports about the sender" in device.held_reason
+    assert device.name in breakers.reported(connection, "green_api")
+    breakers.show(connection, "green_api", device.name, "closed", "", 0)
+    assert post(url, json.dumps(event).encode()).status_code == 200
+    assert device.name not in breakers.reported(connection, "green_api"), "what is repeated is no news"
 
 
 def test_a_report_about_nobodys_message_is_kept(connection: Connection, gateway: Gateway) -> None:

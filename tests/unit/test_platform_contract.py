@@ -52,7 +52,7 @@ def test_every_contract_describes_itself_completely(contract: PlatformContract) 
     assert contract.success.paths
     assert contract.notes
     assert contract.limits.max_in_flight >= 1
-    assert contract.limits.retry.first_seconds > 0
+    assert contract.limits.retry.longest_seconds > 0
     assert contract.limits.captioned_kinds < contract.limits.kinds
     assert contract.timeouts.total_seconds > contract.timeouts.connect_seconds > 0
     if contract.default_base_url is not None:
