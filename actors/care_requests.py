@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from actors.validation import Problem, normalise_recipient
 from config.errors import Refused
@@ -54,14 +54,24 @@ def set_limits(connection: Connection, message: SetLimits) -> str:
         Refused: a value is no limit.
     """
     device = devices.by_name(connection, message.device)
-    given = {name: value for name, value in asdict(message.limits).items() if value is not None}
+    given = check_limits(message.limits)
+    before = Limits() if message.reset else device.limits
+    care.set_limits(connection, device.id, replace(before, **given))
+    return ""
+
+
+def check_limits(limits: Limits) -> dict[str, Any]:
+    """Return those limits that are given, by name.
+
+    Raises:
+        Refused: a value is no limit.
+    """
+    given = {name: value for name, value in asdict(limits).items() if value is not None}
     for name, value in given.items():
         most = _LONGEST_SECONDS if name.endswith("_seconds") else _MOST_SENDS
         if not (math.isfinite(value) and 0 <= value <= most):
             raise Refused(f"The limit {name} cannot be {value:g}.", f"Use 0 (none) to {most:,.0f}.", code="bad_limit")
-    before = Limits() if message.reset else device.limits
-    care.set_limits(connection, device.id, replace(before, **given))
-    return ""
+    return given
 
 
 def _numbers(numbers: Sequence[str], region: str) -> list[str]:

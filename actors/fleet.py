@@ -43,7 +43,7 @@ from storage import breakers, care, devices, fallbacks, outbox, restarts
 from storage.care import Limits, OptedOut
 from storage.credentials import CredentialSeal
 from storage.database import Row, SingleConnection, database_url
-from storage.devices import Device
+from storage.devices import Companion, Device
 
 
 class Fleet:
@@ -171,11 +171,15 @@ class Fleet:
         base_url: str | None = None,
         credentials: Mapping[str, str] | None = None,
         proxy: str | None = None,
+        companion: Companion | None = None,
+        limits: Limits | None = None,
     ) -> int:
         """Add a device and return its id; ``platform`` None means WhatsApp. Secrets travel and rest sealed.
 
+        A ``companion`` is one that a phone linked with another tool, its session in the store already (see adopt).
+
         Raises:
-            Refused: the name is taken, or the account cannot be used.
+            Refused: the name is taken, the account cannot be used, or another device has that companion.
         """
         seal = CredentialSeal(self._home.credentials_key)
         return int(
@@ -186,6 +190,8 @@ class Fleet:
                     base_url=base_url,
                     credentials=seal.seal(credentials) if credentials else None,
                     proxy=seal.seal({"proxy": proxy}) if proxy else None,
+                    companion=companion,
+                    limits=limits,
                 )
             )
         )

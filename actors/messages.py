@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from storage.care import Limits
+from storage.devices import Companion
 
 
 def new_request() -> str:
@@ -62,13 +63,18 @@ class SendBatch:
 
 @dataclass(frozen=True)
 class AddDevice:
-    """Add a device; ``platform`` None means WhatsApp. Secrets arrive sealed."""
+    """Add a device; ``platform`` None means WhatsApp. Secrets arrive sealed.
+
+    ``companion``: a phone linked it already, with another tool; its session is in the store. ``limits``: of its own.
+    """
 
     name: str
     platform: str | None = None
     base_url: str | None = None
     credentials: bytes | None = None
     proxy: bytes | None = None
+    companion: Companion | None = None
+    limits: Limits | None = None
     request: str = field(default_factory=new_request)
 
 

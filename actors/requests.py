@@ -27,6 +27,7 @@ from actors.messages import (
 from actors.platforms import contract_of
 from actors.platforms.checks import check_account
 from actors.validation import check_device_name
+from actors.whatsapp.addresses import names_companion
 from config.errors import Refused
 from config.logging import logger
 from storage import devices, fallbacks, outbox
@@ -104,6 +105,10 @@ def add_device(connection: Connection, message: AddDevice, office: Office) -> st
         account = check_account(contract, base_url, credentials, loopback_allowed=office.loopback)
         # In its one form, under which the provider's breaker knows it, too.
         base_url = account.base_url if base_url else base_url
+    if message.companion is not None:
+        _check_companion(message.companion.jid, message.platform)
+    if message.limits is not None:
+        care_requests.check_limits(message.limits)
     device_id = devices.add(
         connection,
         name=message.name,
@@ -111,10 +116,19 @@ def add_device(connection: Connection, message: AddDevice, office: Office) -> st
         base_url=base_url,
         credentials=message.credentials,
         proxy=message.proxy,
+        companion=message.companion,
+        limits=message.limits,
     )
-    logger().info("Added a device", device=message.name, platform=message.platform)
+    jid = message.companion and message.companion.jid
+    logger().info("Added a device", device=message.name, platform=message.platform, jid=jid)
     office.notices.append(DevicesChanged(device_id, message.platform))
     return str(device_id)
+
+
+def _check_companion(jid: str, platform: str | None) -> None:
+    """Refuse what cannot be a WhatsApp companion of a device."""
+    if platform is not None or not names_companion(jid):
+        raise Refused(f"{jid!r} does not name a WhatsApp companion.", code="bad_companion")
 
 
 def command_device(connection: Connection, message: DeviceCommand, office: Office) -> str:

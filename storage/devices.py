@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +16,21 @@ from storage.sql import queries
 from storage.text import is_storable
 
 _SQL = queries("devices")
+
+
+@dataclass(frozen=True)
+class Companion:
+    """A companion that a phone linked with another tool: its session is in whatsmeow's store before the device is here.
+
+    Attributes:
+        jid: ``user:device@s.whatsapp.net``.
+        lid: the same account as WhatsApp's hidden number, or empty.
+        linked_at: when the phone linked it, where that is known.
+    """
+
+    jid: str
+    lid: str = ""
+    linked_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -82,17 +97,20 @@ def add(
     base_url: str | None = None,
     credentials: bytes | None = None,
     proxy: bytes | None = None,
+    companion: Companion | None = None,
+    limits: Limits | None = None,
 ) -> int:
-    """Add a device and return its id.
+    """Add a device and return its id; one with a companion is bound to it from the beginning.
 
     Raises:
-        Refused: the name is taken.
+        Refused: the name is taken, or another device has that companion.
     """
-    state, code, reason = (
-        ("needs_pairing", "new", "It was just added; no phone is linked yet.")
-        if platform is None
-        else ("ready", "ready", "It sends through the platform; there is no connection to keep.")
-    )
+    if platform is not None:
+        state, code, reason = "ready", "ready", "It sends through the platform; there is no connection to keep."
+    elif companion is not None:
+        state, code, reason = "connecting", "adopted", "Its session was adopted and is about to be opened."
+    else:
+        state, code, reason = "needs_pairing", "new", "It was just added; no phone is linked yet."
     try:
         row = connection.execute(
             _SQL["add"],
@@ -105,9 +123,15 @@ def add(
                 "state": state,
                 "code": code,
                 "reason": reason,
+                "jid": companion and companion.jid,
+                "lid": companion and companion.lid,
+                "linked_at": companion and companion.linked_at,
+                **asdict(limits or Limits()),
             },
         ).fetchone()
-    except psycopg.errors.UniqueViolation:
+    except psycopg.errors.UniqueViolation as error:
+        if companion is not None and error.diag.constraint_name == "device_jid":
+            raise _companion_taken(companion.jid) from None
         raise Refused(
             f"A device named {name!r} exists already.",
             "Choose another name, or remove that one.",
@@ -190,7 +214,11 @@ def bind(connection: Connection, device_id: int, jid: str, lid: str) -> None:
     try:
         connection.execute(_SQL["bind"], {"id": device_id, "jid": jid, "lid": lid})
     except psycopg.errors.UniqueViolation:
-        raise Refused(f"Another device is already bound to {jid}.", "Remove one of the two.") from None
+        raise _companion_taken(jid) from None
+
+
+def _companion_taken(jid: str) -> Refused:
+    return Refused(f"Another device is already bound to {jid}.", "Remove one of the two.", code="companion_taken")
 
 
 def unbind(connection: Connection, device_id: int, jid: str) -> None:

@@ -29,6 +29,14 @@ class Address:
         return self.server == PHONE_SERVER and self.device > 0 and self.user.isdigit()
 
 
+def names_companion(text: str) -> bool:
+    """Return whether a text is the JID of one paired companion of a phone number."""
+    try:
+        return parse_address(text).is_companion
+    except ValueError:
+        return False
+
+
 def parse_address(text: str) -> Address:
     """Read a JID, or a phone number in digits with or without ``+``.
 

@@ -1,7 +1,9 @@
 -- Add a device; the unique name makes a second one fail.
 -- name: add
-insert into device (name, platform, base_url, credentials, proxy, state, reason_code, reason)
-values (%(name)s, %(platform)s, %(base_url)s, %(credentials)s, %(proxy)s, %(state)s, %(code)s, %(reason)s)
+insert into device (name, platform, base_url, credentials, proxy, state, reason_code, reason, jid, lid, linked_at,
+                    gap_seconds, jitter_seconds, per_hour, per_day)
+values (%(name)s, %(platform)s, %(base_url)s, %(credentials)s, %(proxy)s, %(state)s, %(code)s, %(reason)s,
+        %(jid)s, %(lid)s, %(linked_at)s, %(gap_seconds)s, %(jitter_seconds)s, %(per_hour)s, %(per_day)s)
 returning id;
 
 -- Every device that was not removed.

@@ -29,14 +29,14 @@ class ClientProcess:
 
     Args:
         simulator: what the simulator tells about itself.
-        store: the SQLite file of its session; give the same again to go on with a session.
+        store: the SQLite file or the PostgreSQL URL of its session; give the same again to go on with a session.
         keep_alive: shorter keep-alive settings in seconds, for tests of dead connections.
     """
 
     def __init__(
         self,
         simulator: dict[str, Any],
-        store: Path,
+        store: Path | str,
         keep_alive: tuple[float, float, float, float] | None = None,
     ) -> None:
         environment = {name: value for name, value in os.environ.items() if name.upper() != "NO_PROXY"}

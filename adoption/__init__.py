@@ -1,0 +1,1 @@
+"""Bringing paired numbers along from other tools: their sessions are copied, and nobody scans again."""
