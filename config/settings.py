@@ -109,6 +109,9 @@ class Settings(BaseSettings):
     #: After how many attempts that certainly did not send a message goes by a fallback device.
     failover_attempts: int = Field(5, ge=1)
 
+    #: After how many days finished messages, with their stories, received events and restarts are removed; 0: never.
+    retention_days: int = Field(0, ge=0, le=36_500)
+
     #: The HTTP API and the dashboard: whether there are any, their port (0: a free one, picked once and kept), the
     #: address they bind to, and the names by which a reverse proxy reaches them (a browser may use no other).
     gateway_enabled: bool = True

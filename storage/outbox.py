@@ -394,7 +394,8 @@ def message(connection: Connection, message_id: int) -> Row | None:
 
 def list_messages(connection: Connection, *, device: str | None, state: str | None, limit: int) -> list[Row]:
     """Return messages, newest first (in-doubt ones oldest first)."""
-    return connection.execute(_SQL["list"], {"device": device, "state": state, "limit": limit}).fetchall()
+    question = _SQL["list" if device is None else "list_of_device"]
+    return connection.execute(question, {"device": device, "state": state, "limit": limit}).fetchall()
 
 
 def counts(connection: Connection) -> dict[str, int]:

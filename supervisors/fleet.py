@@ -127,6 +127,8 @@ class FleetSupervisor(SupervisedChild):
         self._children.setdefault("router", Child("router", "router"))
         if self.settings.gateway_enabled or self.settings.webhook_port:
             self._children.setdefault("gateway:gateway", Child("gateway", "gateway"))
+        if self.settings.retention_days:
+            self._children.setdefault("housekeeper:housekeeper", Child("housekeeper", "housekeeper"))
         self.on_wakeup("tick")
 
     def on_ping(self, message: Ping, sender: Any) -> None:
@@ -318,6 +320,8 @@ class FleetSupervisor(SupervisedChild):
             child.address = self.createActor(PlatformActor)
         elif child.role == "gateway":
             child.address = self.createActor("gateway.actor.GatewayActor")
+        elif child.role == "housekeeper":
+            child.address = self.createActor("actors.housekeeper.Housekeeper")
         else:
             child.address = self.createActor("actors.whatsapp.shard.WhatsAppShard")
         self.send(

@@ -59,7 +59,7 @@ with fresh as (
 ), stopped as (
     update outbox
     set state = 'cancelled', reason_code = 'opted_out', reason = 'Its recipient has opted out.', updated_at = now()
-    where state = 'queued' and recipient = any(%(numbers)s::text[])
+    where (state || '') = 'queued' and recipient = any(%(numbers)s::text[])
     returning id
 ), story as (
     insert into transition (message_id, state, reason_code, reason)

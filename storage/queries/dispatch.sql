@@ -52,7 +52,7 @@ with lane as materialized (
         updated_at = now()
     from head
     left join opt_out gone on gone.number = head.recipient
-    where o.id = head.id and o.state = 'queued'
+    where o.id = head.id
     returning o.*
 ), tried as (
     insert into attempt (message_id, device_id, number, owner, secret)

@@ -27,23 +27,28 @@ select id, idempotency_key from inserted;
 -- name: by_keys
 select idempotency_key, id, content_digest from outbox where idempotency_key = any(%(keys)s);
 
--- Which of these lanes have a message that may go now (one index probe a lane, whatever the backlog).
+-- Which of these lanes have a message that may go now: one index probe a lane, whatever the backlog. (Asked with
+-- `exists`, the planner may read every queued message instead.)
 -- name: lanes_with_work
 select d.id
 from unnest(%(device_ids)s::bigint[]) as wanted (id)
 join device d on d.id = wanted.id
-where d.desired_state = 'running'
-  and exists (
-      select 1 from outbox o
-      where o.device_id = d.id and o.state = 'queued' and o.not_before <= now()
-        and o.priority >= case when d.held_until > now() then coalesce(d.held_below, 32767) else -32768 end
-  );
+cross join lateral (
+    select 1
+    from outbox o
+    where o.device_id = d.id and o.state = 'queued' and o.not_before <= now()
+      and o.priority >= case when d.held_until > now() then coalesce(d.held_below, 32767) else -32768 end
+    order by o.priority desc, o.id
+    limit 1
+) head
+where d.desired_state = 'running';
 
 -- Take the head of one lane: highest priority, then oldest. It is `sending` before the outside world is touched.
 -- A second claimer waits for the first instead of skipping its row: the lane's order would be lost. A lane that was
 -- held or paused while it is worked through stops at once.
 -- One row for the lane, with nulls when nothing was taken: it holds, or `limited` says that its own limits must be
--- asked first (unless they were: `paced`). A head whose recipient opted out meanwhile is cancelled instead.
+-- asked first (unless they were: `paced`). A head whose recipient opted out meanwhile is cancelled instead. The update
+-- does not ask for the state again: the head is locked in it, and asking could cost a look at the whole backlog.
 -- name: claim
 with lane as materialized (
     select num_nonnulls(gap_seconds, jitter_seconds, per_hour, per_day) > 0 as limited,
@@ -73,7 +78,7 @@ with lane as materialized (
         updated_at = now()
     from head
     left join opt_out gone on gone.number = head.recipient
-    where o.id = head.id and o.state = 'queued'
+    where o.id = head.id
     returning o.*
 ), tried as (
     insert into attempt (message_id, device_id, number, owner, secret)
@@ -102,25 +107,29 @@ select o.*, a.id as attempt_id, null::boolean as on_whatsapp
 from attempt a join outbox o on o.id = a.message_id
 where a.secret = %(secret)s and a.ended_at is null;
 
--- Messages whose time ran out before they were sent.
+-- Messages whose time ran out before they were sent. Those are few on all devices together, a lane may be long.
 -- name: expire
-with late as (
-    update outbox
+with over as materialized (
+    select id, device_id from outbox where (state || '') = 'queued' and expires_at <= now()
+), late as (
+    update outbox o
     set state = 'expired', reason_code = 'expired', reason = 'Its time ran out before it could be sent.',
         updated_at = now()
-    where device_id = any(%(device_ids)s) and state = 'queued' and expires_at <= now()
-    returning id
+    from over
+    where o.id = over.id and over.device_id = any(%(device_ids)s) and (o.state || '') = 'queued'
+    returning o.id
 )
 insert into transition (message_id, state, reason_code, reason)
 select id, 'expired', 'expired', 'Its time ran out before it could be sent.' from late;
 
--- Move one message from `sending` (or `in_doubt`) to what became of it, and close its attempt.
+-- Move one message from `sending` (or `in_doubt`) to what became of it, and close its attempt. The message is found by
+-- its id; its state is asked for in a form that no index answers, or all that is in doubt could be read for it.
 -- name: settle
 with moved as (
     update outbox
     set state = %(state)s, reason_code = %(code)s, reason = %(reason)s, updated_at = now(),
         external_id = coalesce(%(external_id)s, external_id)
-    where id = %(message_id)s and state = any(%(from_states)s::text[])
+    where id = %(message_id)s and (state || '') = any(%(from_states)s::text[])
     returning id
 ), closed as (
     update attempt
@@ -229,8 +238,22 @@ select number, started_at, ended_at, outcome, reason from attempt where message_
 select o.id, d.name as device, d.platform, o.recipient, o.kind, o.body, o.state, o.reason_code, o.reason,
        o.attempts, o.external_id, o.idempotency_key, o.created_at, o.updated_at
 from outbox o join device d on d.id = o.device_id
-where (%(device)s::text is null or d.name = %(device)s)
-  and (%(state)s::text is null or o.state = %(state)s)
+where (%(state)s::text is null or o.state = %(state)s)
+order by case when %(state)s::text = 'in_doubt' then o.id end, o.id desc
+limit %(limit)s;
+
+-- The same of the devices of one name (those that were removed had it before), each by its own index.
+-- name: list_of_device
+select o.id, d.name as device, d.platform, o.recipient, o.kind, o.body, o.state, o.reason_code, o.reason,
+       o.attempts, o.external_id, o.idempotency_key, o.created_at, o.updated_at
+from device d
+cross join lateral (
+    select * from outbox
+    where device_id = d.id and (%(state)s::text is null or state = %(state)s)
+    order by case when %(state)s::text = 'in_doubt' then id end, id desc
+    limit %(limit)s
+) o
+where d.name = %(device)s
 order by case when %(state)s::text = 'in_doubt' then o.id end, o.id desc
 limit %(limit)s;
 
@@ -272,7 +295,7 @@ with late as (
     update outbox
     set state = 'expired', reason_code = 'expired', reason = 'Its time ran out before it could be sent.',
         updated_at = now()
-    where state = 'queued' and expires_at <= now()
+    where (state || '') = 'queued' and expires_at <= now()
     returning id
 )
 insert into transition (message_id, state, reason_code, reason)
