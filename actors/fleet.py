@@ -21,6 +21,7 @@ from typing import Any, Self
 from actors.asking import ASK_SECONDS, PAUSE_SECONDS, is_transient, keyed, no_answer, refusal_of
 from actors.messages import (
     AddDevice,
+    AddKey,
     BatchAnswer,
     CancelMessage,
     DeviceCommand,
@@ -31,15 +32,18 @@ from actors.messages import (
     OptIn,
     OptOut,
     ResolveMessage,
+    RevokeKey,
     SendBatch,
     SendMessage,
     SetFallbacks,
     SetLimits,
 )
+from actors.requests import Request
 from actors.router_connection import RouterConnection
+from config.api_keys import digest_of, public_id
 from config.home import Home, default_home
 from config.settings import load_settings
-from storage import breakers, care, devices, fallbacks, outbox, restarts
+from storage import breakers, care, devices, fallbacks, keys, outbox, restarts
 from storage.care import Limits, OptedOut
 from storage.credentials import CredentialSeal
 from storage.database import Row, SingleConnection, database_url
@@ -292,12 +296,34 @@ class Fleet:
         with self._database.transaction() as connection:
             return breakers.all_breakers(connection)
 
+    # --- the HTTP API's keys -----------------------------------------------------------------------------
+
+    def add_key(
+        self, key: str, *, scope: str, devices: Sequence[str] = (), name: str = "", per_minute: int | None = None
+    ) -> None:
+        """Let ``key`` (of ``config.api_keys.new_key``) use the HTTP API; only its hash leaves this process.
+
+        Raises:
+            Refused: the scope, a device, the name or the limit cannot be used.
+        """
+        self._done(AddKey(public_id(key) or "", digest_of(key), scope, tuple(devices), name, per_minute))
+
+    def keys(self) -> list[Row]:
+        """Return every key of the HTTP API, without its hash, the oldest first."""
+        with self._database.transaction() as connection:
+            return keys.all_keys(connection)
+
+    def revoke_key(self, key_id: str) -> None:
+        """End the key with that public id.
+
+        Raises:
+            Refused: there is none that can be used.
+        """
+        self._done(RevokeKey(key_id))
+
     # --- asking ------------------------------------------------------------------------------------------
 
-    def _done(
-        self,
-        message: AddDevice | DeviceCommand | CancelMessage | ResolveMessage | OptOut | OptIn | SetFallbacks | SetLimits,
-    ) -> str:
+    def _done(self, message: Request) -> str:
         answer = self._ask(message)
         if isinstance(answer, Done):
             return answer.detail

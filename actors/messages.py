@@ -141,6 +141,27 @@ class SetFallbacks:
     request: str = field(default_factory=new_request)
 
 
+@dataclass(frozen=True)
+class AddKey:
+    """Add an API key. ``digest`` is what is kept of it; ``devices``: it is bound to these."""
+
+    public_id: str
+    digest: bytes
+    scope: str
+    devices: tuple[str, ...] = ()
+    name: str = ""
+    per_minute: int | None = None
+    request: str = field(default_factory=new_request)
+
+
+@dataclass(frozen=True)
+class RevokeKey:
+    """End an API key."""
+
+    public_id: str
+    request: str = field(default_factory=new_request)
+
+
 # --- answers of the router -------------------------------------------------------------------------------
 
 

@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from actors import care_requests
+from actors import care_requests, key_requests
 from actors.messages import (
     AddDevice,
+    AddKey,
     CancelMessage,
     DeviceCommand,
     DevicesChanged,
     OptIn,
     OptOut,
     ResolveMessage,
+    RevokeKey,
     SetFallbacks,
     SetLimits,
     TellDevice,
@@ -35,7 +37,18 @@ from storage.credentials import CredentialSeal
 from storage.database import Connection
 from storage.devices import Device
 
-Request = AddDevice | DeviceCommand | CancelMessage | ResolveMessage | OptOut | OptIn | SetLimits | SetFallbacks
+Request = (
+    AddDevice
+    | DeviceCommand
+    | CancelMessage
+    | ResolveMessage
+    | OptOut
+    | OptIn
+    | SetLimits
+    | SetFallbacks
+    | AddKey
+    | RevokeKey
+)
 
 
 @dataclass
@@ -93,6 +106,16 @@ def set_fallbacks(connection: Connection, message: SetFallbacks, _office: Office
         raise Refused("A device cannot stand in for itself, or twice.", code="bad_fallback")
     fallbacks.replace(connection, device.id, chosen)
     return ""
+
+
+def add_key(connection: Connection, message: AddKey, _office: Office) -> str:
+    """Add an API key."""
+    return key_requests.add_key(connection, message)
+
+
+def revoke_key(connection: Connection, message: RevokeKey, _office: Office) -> str:
+    """End an API key."""
+    return key_requests.revoke_key(connection, message)
 
 
 def add_device(connection: Connection, message: AddDevice, office: Office) -> str:
@@ -175,5 +198,7 @@ HANDLERS: Mapping[type, Callable[[Connection, Any, Office], str]] = MappingProxy
         OptIn: opt_in,
         SetLimits: set_limits,
         SetFallbacks: set_fallbacks,
+        AddKey: add_key,
+        RevokeKey: revoke_key,
     }
 )

@@ -118,6 +118,11 @@ class Settings(BaseSettings):
     gateway_port: int = Field(0, ge=0, le=65535)
     gateway_address: str = "127.0.0.1"
     gateway_hosts: tuple[str, ...] = ()
+    #: Requests of one API key in a minute, unless the key has a limit of its own; 0: any number.
+    requests_per_minute: int = Field(60_000, ge=0, le=10_000_000)
+    #: The largest file that may be uploaded, in megabytes. WhatsApp takes documents up to 2 GB, but a sender holds a
+    #: file in memory while it encrypts it.
+    upload_megabytes: int = Field(64, ge=1, le=512)
 
     #: The listener for platforms' webhooks: its port (0: none), and the address it binds to. Anything but loopback
     #: wants a reverse proxy with TLS before it.

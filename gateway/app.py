@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from gateway import api, health
+from gateway.callers import Authentication
 from gateway.guard import Guard
 from gateway.problems import tell_problems
 
@@ -51,5 +52,8 @@ def create_app(context: Context) -> FastAPI:
     tell_problems(app)
     for part in _PARTS:
         app.include_router(part(context))
+    # The last one added is the first to look: the guard, then who calls.
+    app.add_middleware(Authentication, context=context)
     app.add_middleware(Guard, context=context)
+    app.state.context = context
     return app

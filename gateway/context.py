@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import anyio
 import anyio.to_thread
+from fastapi import Depends, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,3 +58,12 @@ class Context:
                 return look(connection)
 
         return await anyio.to_thread.run_sync(run, limiter=self._threads)
+
+
+async def _context_of(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
+
+
+#: The context, for a handler that asks for it.
+Here = Annotated[Context, Depends(_context_of)]

@@ -30,6 +30,7 @@ _BY_CODE: Mapping[str, HTTPStatus] = MappingProxyType(
         "not_found": HTTPStatus.NOT_FOUND,
         "no_key": HTTPStatus.UNAUTHORIZED,
         "scope_missing": HTTPStatus.FORBIDDEN,
+        "bound_key": HTTPStatus.FORBIDDEN,
         "too_many_requests": HTTPStatus.TOO_MANY_REQUESTS,
         "batch_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -73,7 +74,8 @@ class TurnedAway(HTTPException):
 
 def status_of(error: SalamanderError) -> HTTPStatus:
     """Return the status an error is answered with."""
-    return _BY_CODE.get(error.code) or _BY_KIND.get(type(error)) or HTTPStatus.INTERNAL_SERVER_ERROR
+    kinds = (status for kind, status in _BY_KIND.items() if isinstance(error, kind))
+    return _BY_CODE.get(error.code) or next(kinds, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def problem(
