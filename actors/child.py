@@ -38,10 +38,6 @@ class SupervisedChild(SupervisedActor):
         """Return whether this child still does its work; a child that is not well stays silent and is replaced."""
         return True
 
-    def hosted(self) -> tuple[int, ...]:
-        """Return the devices hosted here."""
-        return ()
-
     def on_start_child(self, message: StartChild, sender: Any) -> None:
         """Learn who this is, report life, begin."""
         self.start, self.parent = message, sender
@@ -60,17 +56,15 @@ class SupervisedChild(SupervisedActor):
         """Answer that this actor is there."""
         self.send(sender, Pong(message.request, os.getpid(), own_process_started()))
 
+    def heartbeat(self, start: StartChild) -> Heartbeat:
+        """Return what is reported."""
+        return Heartbeat(start.role, start.name, start.owner, os.getpid(), own_process_started())
+
+    def report_life(self) -> None:
+        """Report life now, besides the regular beat."""
+        if self.start is not None and self.is_well():
+            self.send(self.parent, self.heartbeat(self.start))
+
     def _beat(self) -> None:
-        if self.start is None:
-            return
-        if self.is_well():
-            beat = Heartbeat(
-                self.start.role,
-                self.start.name,
-                self.start.owner,
-                os.getpid(),
-                own_process_started(),
-                self.hosted(),
-            )
-            self.send(self.parent, beat)
+        self.report_life()
         self.wake_after(self.settings.heartbeat_seconds, "beat")

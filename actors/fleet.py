@@ -31,6 +31,7 @@ from actors.messages import (
     MessageRejected,
     OptIn,
     OptOut,
+    RecycleShard,
     ResolveMessage,
     RevokeKey,
     SendBatch,
@@ -224,6 +225,12 @@ class Fleet:
         command_message = DeviceCommand(name, command, number)
         self._done(command_message)
         return command_message.request
+
+    def recycle_shard(self, name: str) -> str:
+        """Have a fresh process take over a shard's devices; return the request's id, for ``restart_of``."""
+        message = RecycleShard(name)
+        self._done(message)
+        return message.request
 
     def device(self, name: str) -> Device:
         """Return one device.

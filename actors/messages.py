@@ -162,6 +162,14 @@ class RevokeKey:
     request: str = field(default_factory=new_request)
 
 
+@dataclass(frozen=True)
+class RecycleShard:
+    """Let a fresh process take over the devices of this shard, one by one."""
+
+    shard: str
+    request: str = field(default_factory=new_request)
+
+
 # --- answers of the router -------------------------------------------------------------------------------
 
 
@@ -215,7 +223,10 @@ class RequestRefused:
 
 @dataclass(frozen=True)
 class StartChild:
-    """The first message to a child: who it is. ``owner`` names this instance in the outbox's attempts."""
+    """The first message to a child: who it is. ``owner`` names this instance in the outbox's attempts.
+
+    ``order``: as in :class:`HostDevices`.
+    """
 
     role: str
     name: str
@@ -223,11 +234,26 @@ class StartChild:
     device_ids: tuple[int, ...] = ()
     restarted: bool = False
     connects_per_second: float = 1.0
+    order: int = 0
+
+
+@dataclass(frozen=True)
+class Wear:
+    """How worn a shard's process is: clients opened, descriptors, memory (MB), age (seconds)."""
+
+    refreshes: int
+    descriptors: int
+    megabytes: float
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """A child lives: its process, when that started, and what it hosts."""
+    """A child lives: its process, when that started, and what it hosts.
+
+    A device is in ``device_ids`` for as long as a connection of it may be open. ``order``: the last order it has
+    carried out. ``opening``: those that came from another shard and are not online yet.
+    """
 
     role: str
     name: str
@@ -235,6 +261,9 @@ class Heartbeat:
     pid: int
     process_started: float
     device_ids: tuple[int, ...] = ()
+    order: int = 0
+    opening: tuple[int, ...] = ()
+    wear: Wear | None = None
 
 
 @dataclass(frozen=True)
@@ -244,10 +273,16 @@ class StopChild:
 
 @dataclass(frozen=True)
 class HostDevices:
-    """The devices a shard hosts from now on, and its share of the fleet's connects a second."""
+    """The devices a shard hosts from now on, and its share of the fleet's connects a second.
+
+    Orders are numbered; heartbeats tell which was carried out. ``at_rest``: devices that move to another shard, and
+    are let go when nothing of them is under way.
+    """
 
     device_ids: tuple[int, ...]
     connects_per_second: float = 1.0
+    order: int = 0
+    at_rest: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

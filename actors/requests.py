@@ -20,6 +20,7 @@ from actors.messages import (
     DevicesChanged,
     OptIn,
     OptOut,
+    RecycleShard,
     ResolveMessage,
     RevokeKey,
     SetFallbacks,
@@ -48,6 +49,7 @@ Request = (
     | SetFallbacks
     | AddKey
     | RevokeKey
+    | RecycleShard
 )
 
 
@@ -171,6 +173,12 @@ def command_device(connection: Connection, message: DeviceCommand, office: Offic
     return ""
 
 
+def recycle_shard(_connection: Connection, message: RecycleShard, office: Office) -> str:
+    """Have a fresh process take over a shard's devices; the fleet's supervisor knows whether there is such a shard."""
+    office.notices.append(message)
+    return ""
+
+
 def _refuse_senseless(device: Device, command: str) -> None:
     """Refuse a command that makes no sense for a device as it is."""
     name = device.name
@@ -200,5 +208,6 @@ HANDLERS: Mapping[type, Callable[[Connection, Any, Office], str]] = MappingProxy
         SetFallbacks: set_fallbacks,
         AddKey: add_key,
         RevokeKey: revoke_key,
+        RecycleShard: recycle_shard,
     }
 )

@@ -214,6 +214,7 @@ class Router(SupervisedChild):
 
     on_cancel_message = on_resolve_message = on_opt_out = on_opt_in = on_set_limits = on_request
     on_set_fallbacks = on_add_device = on_device_command = on_add_key = on_revoke_key = on_request
+    on_recycle_shard = on_request
 
     def _tell_parent(self, message: object) -> None:
         if self.parent is not None:

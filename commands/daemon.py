@@ -15,6 +15,7 @@ import typer
 from actors.fleet import Fleet
 from commands.care import care_lines, care_report
 from commands.output import AsJson, ago, current_home, out, print_json, print_table, reported
+from commands.shards import recycling_line
 from config.daemon import DaemonFile, read_daemon_file
 from config.errors import DaemonAlreadyRunning, DaemonNotRunning, SalamanderError
 from config.gateway import gateway_url
@@ -22,6 +23,7 @@ from config.home import Home
 from config.settings import load_settings
 from supervisors.policy import advice_for, needs_attention
 from supervisors.processes import process_is_alive, process_started, sweep
+from supervisors.shards_file import read_shards_file
 from supervisors.watchdog import Watchdog, ensure_environment, is_locked
 
 #: How long a start may take until the fleet is up, and a stop until everything is gone, in seconds.
@@ -181,6 +183,7 @@ def status(as_json: AsJson = False) -> None:
         "breakers": breakers,
         "messages": messages,
         "care": care,
+        "recycling": read_shards_file(home)["recycling"],
         "processes": _processes(daemon),
     }
     if as_json:
@@ -216,6 +219,8 @@ def status(as_json: AsJson = False) -> None:
             ],
             "",
         )
+    if report["recycling"]:
+        out.print(recycling_line(report["recycling"]), markup=False)
     print_table("Messages", ("state", "messages"), sorted(messages.items()), "No messages yet: run.py send")
     print_table("Care for the numbers", ("what", "how"), care_lines(care), "")
     print_table(

@@ -76,6 +76,14 @@ class Settings(BaseSettings):
     #: How often lanes are looked at without a hint that there is work.
     poll_seconds: float = Field(1.0, gt=0)
 
+    #: What a shard may use up before a fresh process takes over its devices; 0: any amount. Clients opened since its
+    #: start (the library leaks two descriptors and some memory at each); descriptors and memory (MB) beyond what its
+    #: devices take ordinarily (12 and 1 MB each); its age.
+    recycle_refreshes: int = Field(5000, ge=0)
+    recycle_descriptors: int = Field(8192, ge=0)
+    recycle_memory_mb: float = Field(256.0, ge=0)
+    recycle_age_seconds: float = Field(604_800.0, ge=0)
+
     #: The country assumed for numbers written without one (two letters, as MY or ID); empty: none, so such
     #: numbers are refused. A number is never rewritten from one country to another.
     default_region: str = Field("", pattern=r"^([A-Z]{2})?$")

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from actors.whatsapp.device import WhatsAppDevice
-from actors.whatsapp.mailbox import Decision, DeviceMessage, Pair, Pause, Refresh, Unlink, Work
+from actors.whatsapp.mailbox import Decision, Depart, DeviceMessage, Pair, Pause, Refresh, Unlink, Work
 from config.logging import logger
 from storage import devices
 from storage.devices import Device
@@ -40,6 +40,8 @@ _INTENSITY_LIMIT = 12
 _INTENSITY_WINDOW = 600.0
 #: How long logging a removed device out may take, in seconds.
 _REMOVAL_SECONDS = 15.0
+#: How long a connection may take to be closed for certain (a dial under way ends after 30 s at the latest), in seconds.
+_CLOSING_SECONDS = 45.0
 #: States a restarted process leaves as they are: only the operator, a phone or a time ends them.
 _STAYS = frozenset({"needs_pairing", "logged_out"})
 
@@ -54,19 +56,26 @@ class Supervised:
     intensity: RestartIntensity = field(default_factory=lambda: RestartIntensity(_INTENSITY_LIMIT, _INTENSITY_WINDOW))
     pending: asyncio.Task[None] | None = None
     lives: int = 1
+    #: It is being let go: its actor is not restarted, and takes no commands any more.
+    leaving: bool = False
 
 
 class DeviceSupervisor:
     """Hosts devices, decides about their troubles, and restarts what fails."""
 
-    def __init__(self, services: Services, *, restarted: bool) -> None:
+    def __init__(self, services: Services, *, restarted: bool, on_news: Callable[[], None] = lambda: None) -> None:
         self._services = services
         self._restarted = restarted
+        self._on_news = on_news
         settings = services.settings
         self._backoff = Backoff(settings.backoff_first_seconds, settings.backoff_longest_seconds)
         self._supervised: dict[int, Supervised] = {}
         self._leaving = False
         self._removals: dict[int, asyncio.Task[None]] = {}
+        self._departures: dict[int, asyncio.Task[None]] = {}
+        self._wanted: frozenset[int] = frozenset()
+        #: Devices that came from another shard and are not online yet.
+        self._opening: set[int] = set()
         self._early: dict[int, list[tuple[str, str | None, str]]] = {}
         self._lanes = Outbox(services.database, services.owner)
 
@@ -84,6 +93,8 @@ class DeviceSupervisor:
         if policy.action is Action.WAIT_FOR_LIBRARY:
             return Decision(policy.state, words, self._services.settings.reconnect_seconds, wait_for_library=True)
         self.forget(device_id)
+        if policy.action is not Action.REFRESH:
+            self._settled(device_id)
         if policy.action in {Action.STOP, Action.NONE}:
             return Decision(policy.state, words, None)
         now = time.monotonic()
@@ -100,6 +111,7 @@ class DeviceSupervisor:
         self.forget(device_id)
         self._services.gate.came_online()
         self._supervised[device_id].trouble.came_online(time.monotonic())
+        self._settled(device_id)
 
     def forget(self, device_id: int) -> None:
         """Call off the refresh that is pending for a device."""
@@ -115,12 +127,20 @@ class DeviceSupervisor:
 
     # --- what the shard asks of the supervisor -----------------------------------------------------------
 
-    async def host(self, device_ids: Iterable[int]) -> None:
-        """Host exactly these devices: start new ones, let go of the others."""
-        wanted = set(device_ids)
-        for device_id in set(self._supervised) - set(self._removals) - wanted:
-            await self._let_go(device_id)
-        fresh = sorted(wanted - set(self._supervised))
+    async def host(self, device_ids: Iterable[int], at_rest: Iterable[int] = (), *, moved: bool = False) -> None:
+        """Host exactly these devices: start new ones, let go of the others, which may take until after this returns.
+
+        Args:
+            device_ids: those to host.
+            at_rest: those to let go of only when nothing of them is under way.
+            moved: new ones that are linked were hosted by another shard.
+        """
+        self._wanted = frozenset(device_ids)
+        for device_id in set(self._supervised) - set(self._removals) - self._wanted:
+            self._release(device_id, at_rest=device_id in at_rest)
+        await self._take_in(sorted(self._wanted - set(self._supervised)), moved=moved)
+
+    async def _take_in(self, fresh: list[int], *, moved: bool) -> None:
         if not fresh:
             return
         rows = await self._services.store(devices.by_ids, fresh)
@@ -128,18 +148,51 @@ class DeviceSupervisor:
         urgent = set(await self._services.run(lambda: self._lanes.lanes_with_work(fresh)))
         for device_id in sorted(fresh, key=lambda each: (each not in urgent, each)):
             if device_id in rows and device_id not in self._supervised:
-                self._start(rows[device_id])
+                self._start(rows[device_id], moved=moved)
                 for command, number, request in self._early.pop(device_id, []):
                     self.tell(device_id, command, number, request)
 
+    def _release(self, device_id: int, *, at_rest: bool) -> None:
+        """Let go of a device, now or once nothing of it is under way. One that hangs must not hold up the others."""
+        supervised = self._supervised[device_id]
+        if supervised.leaving or (at_rest and device_id in self._departures):
+            return
+        work = self._let_go_at_rest(supervised) if at_rest else self._let_go(device_id)
+        task = self._departures[device_id] = asyncio.ensure_future(work)
+        task.add_done_callback(lambda ended: self._released(device_id, ended))
+
+    def _released(self, device_id: int, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger().error("A device could not be let go", id=device_id, exc_info=error)
+        if self._departures.get(device_id) is task:
+            del self._departures[device_id]
+        if device_id in self._wanted and device_id not in self._supervised and not self._leaving:
+            # It was given back meanwhile.
+            self._departures[device_id] = asyncio.ensure_future(self._take_in([device_id], moved=True))
+
+    async def _let_go_at_rest(self, supervised: Supervised) -> None:
+        supervised.actor.tell(Depart())
+        await asyncio.wait({supervised.task})
+        await self._let_go(supervised.actor.id)
+
     def hosted(self) -> tuple[int, ...]:
-        """Return the devices that are hosted here."""
+        """Return the devices that are hosted here, those included whose connection is being closed."""
         return tuple(sorted(self._supervised))
+
+    def opening(self) -> tuple[int, ...]:
+        """Return the devices that came from another shard and are not online yet."""
+        return tuple(sorted(self._opening))
+
+    def _settled(self, device_id: int) -> None:
+        """Note that a device that came from another shard is online, or will not be for now."""
+        if device_id in self._opening:
+            self._opening.discard(device_id)
+            self._on_news()
 
     def tell(self, device_id: int, command: str, number: str | None, request: str) -> None:
         """Hand an operator's command to its device."""
         supervised = self._supervised.get(device_id)
-        if supervised is None:
+        if supervised is None or supervised.leaving:
             # It overtook the row of a device that is being taken over right now.
             self._early.setdefault(device_id, []).append((command, number, request))
             return
@@ -147,6 +200,8 @@ class DeviceSupervisor:
             self._removals.setdefault(device_id, asyncio.ensure_future(self._remove(device_id, supervised)))
             return
         message = _message_of(command, number, request)
+        if command in {"pause", "pair"}:
+            self._settled(device_id)
         if command in {"refresh", "resume"}:
             self.forget(device_id)
             supervised.trouble.attempts = 0
@@ -182,7 +237,7 @@ class DeviceSupervisor:
 
     # --- starting and restarting device actors -----------------------------------------------------------
 
-    def _start(self, row: Device, lives: int = 1, earlier: Supervised | None = None) -> None:
+    def _start(self, row: Device, lives: int = 1, earlier: Supervised | None = None, *, moved: bool = False) -> None:
         actor = WhatsAppDevice(self._services, self, row, f"{self._services.owner}/{row.id}.{lives}")
         task = asyncio.ensure_future(actor.run())
         supervised = Supervised(actor, task, lives=lives)
@@ -191,17 +246,20 @@ class DeviceSupervisor:
         self._supervised[row.id] = supervised
         task.add_done_callback(lambda ended: self._ended(row.id, ended))
         if earlier is None:
-            self._first_order(row, supervised)
+            self._first_order(row, supervised, moved=moved and row.jid is not None)
 
-    def _first_order(self, row: Device, supervised: Supervised) -> None:
-        """Tell a device what to do in a process that has just started."""
+    def _first_order(self, row: Device, supervised: Supervised, *, moved: bool) -> None:
+        """Tell a device what to do in a process that it is new to."""
         if row.desired_state == "paused":
             supervised.actor.tell(Pause())
         elif row.state in _STAYS and row.jid is None:
             return
-        elif row.state in {"banned", "conflict"} and row.next_attempt_at is not None:
+        elif (moved or row.state in {"banned", "conflict"}) and row.next_attempt_at is not None:
             seconds = max(0.0, (row.next_attempt_at - datetime.now(UTC)).total_seconds())
             self._refresh_in(supervised, seconds, Refresh(row.reason_code, row.reason, 1))
+        elif moved:
+            self._opening.add(row.id)
+            self._refresh_in(supervised, 0.0, Refresh("moved", POLICIES["moved"].words, 1))
         elif self._restarted:
             self._refresh_in(supervised, 0.0, Refresh("shard_died", POLICIES["shard_died"].words, 1))
         else:
@@ -223,6 +281,8 @@ class DeviceSupervisor:
         supervised = self._supervised.get(device_id)
         if task.cancelled() or self._leaving or supervised is None or supervised.task is not task:
             return
+        if supervised.leaving or task.exception() is None:
+            return
         logger().error(
             "A device actor failed; it is restarted", device=supervised.actor.name, exc_info=task.exception()
         )
@@ -232,6 +292,8 @@ class DeviceSupervisor:
         self.forget(device_id)
         await failed.actor.leave(self._services.settings.drain_seconds)
         row = await self._services.store(devices.by_id, device_id)
+        if self._supervised.get(device_id) is not failed or failed.leaving:
+            return  # it was let go meanwhile
         if row is None or self._leaving:
             self._supervised.pop(device_id, None)
             return
@@ -248,12 +310,25 @@ class DeviceSupervisor:
         self._removals.pop(device_id, None)
 
     async def _let_go(self, device_id: int) -> None:
+        """Close a device's connection for certain; until then it is hosted here."""
         self.forget(device_id)
-        supervised = self._supervised.pop(device_id, None)
+        supervised = self._supervised.get(device_id)
         if supervised is None:
             return
+        supervised.leaving = True
+        jid = supervised.actor.jid
         await supervised.actor.leave(self._services.settings.drain_seconds)
         supervised.task.cancel()
+        await asyncio.wait({supervised.task}, timeout=_CLOSING_SECONDS if not self._leaving else 0.0)
+        if jid is not None and not self._leaving:
+            # An opening that hangs goes on for a while after it was given up.
+            await self._services.library.gone(jid, _CLOSING_SECONDS)
+        if not self._leaving:
+            await self._services.gate.hang_up(device_id)
+        if self._supervised.get(device_id) is supervised:
+            del self._supervised[device_id]
+        self._opening.discard(device_id)
+        self._on_news()
 
 
 def _message_of(command: str, number: str | None, request: str) -> DeviceMessage:

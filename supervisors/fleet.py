@@ -25,11 +25,13 @@ from actors.messages import (
     HostDevices,
     Ping,
     Pong,
+    RecycleShard,
     RouterAt,
     Routes,
     StartChild,
     StopChild,
     TellDevice,
+    Wear,
 )
 from actors.platforms.actor import PlatformActor
 from actors.router import Router
@@ -48,6 +50,8 @@ from supervisors.placement import place
 from supervisors.policy import LONGEST_PROCESS_WAIT, Backoff, Trouble
 from supervisors.processes import own_process_started, process_is_alive
 from supervisors.pulse import Pulse, patience
+from supervisors.recycling import Budget, Recycler, Recycling, Shard
+from supervisors.shards_file import describe, write_shards_file
 
 #: How often children are looked at, in seconds.
 _TICK_SECONDS = 0.25
@@ -59,6 +63,12 @@ _LOOK_AT_PROCESSES_SECONDS = 1.0
 _READ_DEVICES_SECONDS = 10.0
 #: How often stranded messages are looked for, in seconds.
 _REROUTE_SECONDS = 2.0
+#: How often it is written down how the shards are, in seconds.
+_DESCRIBE_SECONDS = 2.0
+#: Without a word from PostgreSQL for this long no device moves: its new shard could not read its row. In seconds.
+_STORAGE_SILENCE_SECONDS = 5.0
+#: How long a child that was told to leave may take beyond the time for draining, in seconds.
+_LEAVE_SECONDS = 30.0
 #: A holder of leases that cannot renew them disconnects its devices this long before they run out, in seconds.
 _STEP_BACK_SECONDS = 15.0
 #: The name under which clients find the router.
@@ -85,13 +95,29 @@ class Child:
     attempt: int = 0
     trouble: Trouble = field(default_factory=Trouble)
     pulse: Pulse = field(default_factory=Pulse)
-    #: Operators' commands that wait for the next process to be up.
+    #: Operators' commands that wait for the next process to be up, or for a device to be handed over.
     waiting: list[TellDevice] = field(default_factory=list)
+    #: What it was told to host last, by which order, and which order it has carried out.
+    told: tuple[int, ...] = ()
+    order: int = 0
+    carried_out: int = -1
+    #: A shard's devices that may be connected there, by its own word or for want of it: nobody else may host them.
+    holds: frozenset[int] = frozenset()
+    opening: frozenset[int] = frozenset()
+    wear: Wear | None = None
+    #: It is not wanted any more, and not started again; since when it was told to leave.
+    retiring: bool = False
+    leaving_since: float | None = None
 
     @property
     def up(self) -> bool:
         """Whether the present process has reported life."""
         return self.address is not None and self.heard_at is not None
+
+    def as_shard(self) -> Shard:
+        """Return what recycling goes by."""
+        settled = self.up and self.carried_out == self.order
+        return Shard(self.up, settled, frozenset(self.device_ids), self.holds, self.opening, self.wear)
 
 
 class FleetSupervisor(SupervisedChild):
@@ -111,6 +137,11 @@ class FleetSupervisor(SupervisedChild):
         self._stopping = False
         self._routes_changed = True
         self._quarantine = Quarantine()
+        self._recycler = Recycler(Budget.of(self.settings), self.settings.pairing_seconds)
+        self._ours: frozenset[int] = frozenset()
+        self._leaving: list[Child] = []
+        self._stored_at = 0.0
+        self._described_at = 0.0
         self._alerts = Alerts()
         self._holder = holder_name(self.home)
         #: A private server knows no other host; only a shared one needs a holder who steps back in time.
@@ -133,7 +164,7 @@ class FleetSupervisor(SupervisedChild):
 
     def on_ping(self, message: Ping, sender: Any) -> None:
         """Say that the fleet is supervised, and whether everything is up."""
-        everything = self._read_devices_at > 0 and all(child.up for child in self._children.values())
+        everything = self._read_devices_at > 0 and all(child.up or child.retiring for child in self._children.values())
         detail = "up" if everything else "starting"
         self.send(sender, Pong(message.request, os.getpid(), own_process_started(), detail))
 
@@ -166,6 +197,8 @@ class FleetSupervisor(SupervisedChild):
         first = child.heard_at is None
         child.heard_at = time.monotonic()
         child.pid, child.process_started = beat.pid, beat.process_started
+        if child.role == "shard":
+            self._note_holdings(child, beat)
         if first:
             self._came_up(child)
 
@@ -186,12 +219,24 @@ class FleetSupervisor(SupervisedChild):
         """Hand a command on to the shard that hosts the device."""
         for child in self._children.values():
             if child.role == "shard" and message.device_id in child.device_ids:
-                if child.up:
+                if child.up and message.device_id in child.told:
                     self.send(child.address, message)
                 else:
                     child.waiting.append(message)
                 return
         logger().warning("No shard hosts the device", device_id=message.device_id, command=message.command)
+
+    def on_recycle_shard(self, message: RecycleShard, _sender: Any) -> None:
+        """Have a fresh process take over a shard's devices, as soon as no other is being recycled."""
+        child = self._children.get(_key("shard", message.shard))
+        if child is not None and not child.retiring:
+            self._recycler.ask(message.shard, message.request)
+            return
+        words = "The operator asked for it."
+        outcome = "there is no such shard"
+        self._journal.record(
+            Restart("shard", message.shard, "recycle_operator", words, "nothing", outcome, 0.0, request=message.request)
+        )
 
     # --- looking after children --------------------------------------------------------------------------
 
@@ -200,6 +245,7 @@ class FleetSupervisor(SupervisedChild):
         self._forgive(now)
         if now - self._read_devices_at > _READ_DEVICES_SECONDS or self._read_devices_at == 0.0:
             self._read_devices(now)
+        self._recycle(now)
         thorough = now - self._processes_seen >= _LOOK_AT_PROCESSES_SECONDS
         if thorough:
             self._processes_seen = now
@@ -213,6 +259,7 @@ class FleetSupervisor(SupervisedChild):
             if gateway is not None and gateway.up:
                 self.send(gateway.address, RouterAt(router.address, router.owner))
         self._journal.flush()
+        self._describe(now)
         if now - self._rerouted_at > _REROUTE_SECONDS:
             self._rerouted_at = now
             self._reroute()
@@ -237,10 +284,13 @@ class FleetSupervisor(SupervisedChild):
                 patience=self.settings.failover_patience_seconds,
                 attempts=self.settings.failover_attempts,
             )
+            self._stored_at = time.monotonic()
 
     def _look_after(self, child: Child, now: float, *, thorough: bool) -> None:
+        if child.retiring:
+            self._retire(child)
         if child.address is None:
-            if now >= child.start_at and self._is_gone(child):
+            if not child.retiring and now >= child.start_at and self._is_gone(child):
                 self._start(child, now)
             return
         if child.heard_at is None:
@@ -261,10 +311,11 @@ class FleetSupervisor(SupervisedChild):
 
     def _is_gone(self, child: Child) -> bool:
         """Return whether the former process is gone for certain: only then may its devices be opened again."""
-        if child.pid is None:
-            return True
-        if not process_is_alive(child.pid, child.process_started):
+        if child.pid is None or not process_is_alive(child.pid, child.process_started):
             child.pid = None
+            if child.holds:
+                child.holds = frozenset()
+                self._give_orders()
             return True
         with suppress(ProcessLookupError, PermissionError):
             os.kill(child.pid, signal.SIGKILL)
@@ -276,7 +327,10 @@ class FleetSupervisor(SupervisedChild):
             return
         now = time.monotonic()
         child.address = None
+        if child.leaving_since is not None:
+            return  # it was told to
         child.heard_at = None
+        child.opening = frozenset()
         child.fell_at = now
         child.cause = (code, words)
         child.attempt = child.trouble.next_attempt(now, self.settings.stable_seconds)
@@ -314,6 +368,11 @@ class FleetSupervisor(SupervisedChild):
         child.owner = f"{child.name}/{uuid.uuid4().hex}"
         child.created_at = now
         child.heard_at = None
+        child.leaving_since = None
+        child.told = self._may_host(child, self._held_elsewhere())
+        child.order += 1
+        child.carried_out = -1
+        child.holds = frozenset(child.told)
         if child.role == "router":
             child.address = self.createActor(Router, globalName=ROUTER_NAME)
         elif child.role == "platform":
@@ -330,9 +389,10 @@ class FleetSupervisor(SupervisedChild):
                 child.role,
                 child.name,
                 child.owner,
-                child.device_ids,
+                child.told,
                 restarted=child.lives > 1,
                 connects_per_second=self._connect_share(child),
+                order=child.order,
             ),
         )
 
@@ -340,9 +400,7 @@ class FleetSupervisor(SupervisedChild):
         now = time.monotonic()
         child.trouble.came_online(now)
         self._routes_changed = True
-        for command in child.waiting:
-            self.send(child.address, command)
-        child.waiting.clear()
+        self._pass_commands(child)
         if child.lives == 1:
             logger().info(f"Started {child.role} {child.name}", process=child.pid)
             return
@@ -377,55 +435,156 @@ class FleetSupervisor(SupervisedChild):
                 self._step_back()
             return
         self._read_devices_at = self._leased_at = now
+        self._stored_at = time.monotonic()
         for alert in self._alerts.about(alerting):
             logger().error(f"🚨 {alert}")
-        shards = {child.name: child.device_ids for child in self._children.values() if child.role == "shard"}
-        wanted = place(shards, ours, self.settings.max_shards, self._quarantine.devices)
+        self._ours = frozenset(ours)
+        self._place()
         by_platform: dict[str, list[int]] = {}
         for device_id, platform in platforms.items():
             if platform is not None:
                 by_platform.setdefault(platform, []).append(device_id)
-        self._match("shard", wanted)
         self._match("platform", {name: tuple(sorted(ids)) for name, ids in by_platform.items()})
+
+    def _place(self) -> None:
+        """Say which shard hosts which device, and see to it."""
+        shards = self._recycler.as_one({each.name: each.device_ids for each in self._shards()})
+        wanted = place(shards, self._ours, self.settings.max_shards, self._quarantine.devices)
+        self._match("shard", self._recycler.apart(wanted))
 
     def _step_back(self) -> None:
         """Disconnect every device: the leases run out, and another host may take them any moment."""
         logger().error("The leases cannot be renewed; every device is disconnected until they can")
-        self._match("shard", {})
+        self._ours = frozenset()
+        self._place()
 
     def _match(self, role: str, wanted: dict[str, tuple[int, ...]]) -> None:
         for name, device_ids in wanted.items():
             child = self._children.setdefault(_key(role, name), Child(role, name))
+            child.retiring = False
             if child.device_ids != device_ids:
                 child.device_ids = device_ids
                 self._routes_changed = True
-                if child.address is not None:
-                    self._tell_devices(child)
-        for key, child in list(self._children.items()):
+        for child in list(self._children.values()):
             if child.role == role and child.name not in wanted:
-                self._retire(key, child)
+                child.device_ids = ()
+                child.retiring = True
+                self._routes_changed = True
+        self._give_orders()
 
-    def _tell_devices(self, child: Child) -> None:
-        self.send(child.address, HostDevices(child.device_ids, self._connect_share(child)))
+    # --- handing devices over ----------------------------------------------------------------------------
+
+    def _shards(self) -> list[Child]:
+        return [child for child in self._children.values() if child.role == "shard"]
+
+    def _held_elsewhere(self) -> frozenset[int]:
+        """Return the devices that may still be connected in a shard where they are not placed any more."""
+        return frozenset[int]().union(*(child.holds.difference(child.device_ids) for child in self._shards()))
+
+    @staticmethod
+    def _may_host(child: Child, held_elsewhere: frozenset[int]) -> tuple[int, ...]:
+        """Return the devices that are placed at a child and that nobody else may still be connected for."""
+        return tuple(device_id for device_id in child.device_ids if device_id not in held_elsewhere)
+
+    def _give_orders(self) -> None:
+        """Tell each child that runs what it hosts from now on, where that has changed."""
+        held_elsewhere = self._held_elsewhere()
+        placed = {device_id for child in self._shards() for device_id in child.device_ids}
+        for child in self._children.values():
+            if child.address is None or child.role not in {"shard", "platform"}:
+                continue
+            may_host = self._may_host(child, held_elsewhere)
+            if may_host == child.told:
+                continue
+            moving = tuple(sorted(placed.intersection(child.told).difference(child.device_ids)))
+            child.told = may_host
+            child.order += 1
+            if child.role == "shard":
+                child.holds |= frozenset(may_host)
+            self.send(child.address, HostDevices(may_host, self._connect_share(child), child.order, moving))
+            self._pass_commands(child)
+
+    def _pass_commands(self, child: Child) -> None:
+        """Hand commands on that have waited for the process, or for their device to be handed over."""
+        if not child.up:
+            return
+        waiting, child.waiting = child.waiting, []
+        for command in waiting:
+            if command.device_id in child.told or command.device_id not in child.device_ids:
+                self.send(child.address, command)
+            else:
+                child.waiting.append(command)
+
+    def _note_holdings(self, child: Child, beat: Heartbeat) -> None:
+        """Note what a shard says it hosts; one that has carried out its latest order holds nothing else."""
+        child.carried_out, child.wear, child.opening = beat.order, beat.wear, frozenset(beat.opening)
+        hosted = frozenset(beat.device_ids)
+        held, child.holds = child.holds, hosted if beat.order == child.order else child.holds | hosted
+        if held - child.holds:
+            self._give_orders()
+        if self._recycler.current is not None:
+            self._recycle(time.monotonic())
 
     def _connect_share(self, child: Child) -> float:
-        """Return a shard's share of the fleet's connects a second."""
-        whole = sum(len(each.device_ids) for each in self._children.values() if each.role == "shard")
-        return share_of(self.settings.connects_per_second, len(child.device_ids), whole)
+        """Return a shard's share of the fleet's connects a second; a successor has that of the shard it replaces."""
+        shards = self._recycler.as_one({each.name: each.device_ids for each in self._shards()})
+        hosted = len(shards.get(child.name, child.device_ids))
+        return share_of(self.settings.connects_per_second, hosted, sum(map(len, shards.values())))
 
-    def _retire(self, key: str, child: Child) -> None:
-        """Let a child without devices go."""
-        if child.device_ids:
-            child.device_ids = ()
-            self._routes_changed = True
-            if child.address is not None:
-                # A removed device is still being logged out there: it leaves with the next look.
-                self.send(child.address, HostDevices(()))
+    def _recycle(self, now: float) -> None:
+        """Take the next step of recycling, if it is time for one."""
+        if self._stopping or now - self._stored_at > _STORAGE_SILENCE_SECONDS:
             return
-        if child.address is not None:
+        shards = {child.name: child.as_shard() for child in self._shards()}
+        if done := self._recycler.finished(shards):
+            self._recycled(done, now)
+        began = self._recycler.begin(shards, now)
+        current = self._recycler.current
+        if began and current is not None:
+            logger().info(
+                f"♻️ Recycling {current.worn}: {current.fresh} takes over its devices",
+                cause=current.cause.words,
+                devices=len(current.staying),
+            )
+        if self._recycler.advance(shards, now) or began:
+            self._place()
+            self._described_at = 0.0
+        if current is not None and self._recycler.stuck(shards, now):
+            self._fell(self._children[_key("shard", current.worn)], "stuck", "It did not let a device go.")
+
+    def _recycled(self, done: Recycling, now: float) -> None:
+        tried = f"moved its devices to {done.fresh}, one by one"
+        if done.broken:
+            tried = f"moved {done.moved} of its devices to {done.fresh}; then its process ended, and the rest followed"
+        cause = done.cause
+        took = now - done.began
+        self._journal.record(
+            Restart("shard", done.worn, cause.code, cause.words, tried, "ok", took, request=cause.request)
+        )
+
+    def _describe(self, now: float) -> None:
+        """Write down how the shards are, for the command line; there is no hurry, and no harm if it fails."""
+        if now - self._described_at < _DESCRIBE_SECONDS:
+            return
+        self._described_at = now
+        shards = {child.name: (child.pid, child.as_shard()) for child in self._shards()}
+        with suppress(OSError):
+            write_shards_file(self.home, describe(shards, self._recycler.current, now))
+
+    def _retire(self, child: Child) -> None:
+        """Let a child that is not wanted any more go, once it certainly holds no device."""
+        now = time.monotonic()
+        if child.address is None:
+            if self._is_gone(child):
+                del self._children[_key(child.role, child.name)]
+            return
+        if child.holds and child.leaving_since is None:
+            return  # a device is still being closed, or logged out
+        if child.leaving_since is None:
+            child.leaving_since = now
             self.send(child.address, StopChild())
-        del self._children[key]
-        self._routes_changed = True
+        elif now - child.leaving_since > self.settings.drain_seconds + _LEAVE_SECONDS:
+            self._fell(child, "leave_timeout", "It did not leave in time.")
 
     def _routes(self) -> Routes:
         shards: dict[int, object] = {}

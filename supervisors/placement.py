@@ -1,12 +1,17 @@
 """Which shard hosts which device: one pure rule, no modes.
 
 A fleet of up to ``max_shards`` devices gets a process for each, the best isolation there is; a larger one is spread
-evenly. Devices stay where they are; a new one goes to a new shard, or to the emptiest.
+evenly. Devices stay where they are; a new one goes to a new shard, or to the emptiest. Shards that many devices were
+removed from are not merged: each device that moved for it would be offline for a moment, a small fleet is meant to
+have a process for each device, and the next start places afresh.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
+
+#: How the names of shards begin that host one quarantined device.
+_QUARANTINE = "quarantine-"
 
 
 def place(
@@ -20,12 +25,15 @@ def place(
     A quarantined device has a shard of its own, beyond ``max_shards``, so that it takes no neighbour down.
     """
     unplaced = set(device_ids)
-    alone = {f"quarantine-{device_id}": (device_id,) for device_id in unplaced & quarantined}
+    alone: dict[str, tuple[int, ...]] = {}
+    for device_id in unplaced & quarantined:
+        there = [name for name, hosted in current.items() if name.startswith(_QUARANTINE) and device_id in hosted]
+        alone[min(there, default=f"{_QUARANTINE}{device_id}")] = (device_id,)
     unplaced -= quarantined
     shards: dict[str, list[int]] = {}
     for name, hosted in current.items():
         staying = sorted(unplaced.intersection(hosted))
-        if staying and not name.startswith("quarantine-"):
+        if staying and not name.startswith(_QUARANTINE):
             shards[name] = staying
             unplaced.difference_update(staying)
     for device_id in sorted(unplaced):
@@ -37,8 +45,15 @@ def place(
     return {name: tuple(sorted(hosted)) for name, hosted in shards.items()} | alone
 
 
-def _free_name(shards: Mapping[str, object]) -> str:
+def successor(name: str, taken: Container[str]) -> str:
+    """Return a name that is not taken for the shard that takes over from the shard ``name``."""
+    if name.startswith(_QUARANTINE):
+        return name.removesuffix("b") if name.endswith("b") else name + "b"
+    return _free_name(taken)
+
+
+def _free_name(taken: Container[str]) -> str:
     number = 1
-    while f"shard-{number}" in shards:
+    while f"shard-{number}" in taken:
         number += 1
     return f"shard-{number}"

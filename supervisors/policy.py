@@ -92,6 +92,7 @@ POLICIES: dict[str, Policy] = {
     "stuck": Policy("refreshing", "It did not leave a passing state in time.", Action.REFRESH, _WAIT_ADVICE),
     "crashed": Policy("refreshing", "The device actor failed.", Action.REFRESH, "See run.py logs --device."),
     "shard_died": Policy("connecting", "The process that hosted it ended.", Action.REFRESH, _WAIT_ADVICE),
+    "moved": Policy("connecting", "It moved to a fresh process.", Action.REFRESH, _WAIT_ADVICE),
     "no_jid": Policy(
         "needs_pairing", "No phone is linked.", Action.STOP, "Link one: run.py device pair NAME", alert=True
     ),

@@ -18,6 +18,7 @@ from actors.whatsapp.events import ClientError, ClientEvent
 from actors.whatsapp.inbound import record_message
 from actors.whatsapp.mailbox import (
     Deadline,
+    Depart,
     DeviceMessage,
     Happened,
     Pair,
@@ -48,6 +49,8 @@ _CAUSE_OF_CLIENT_ERROR = {"closed": "stuck", "already_open": "stuck", "library_s
 #: Receipts by WhatsApp's words, and the stage they prove.
 _STAGE_OF_RECEIPT = {"delivered": "delivered", "read": "read", "played": "read", "sender": "sent"}
 _PROBE_SECONDS = 4.0
+#: How often a device that is to move looks whether its pairing is over, in seconds.
+_PAIRING_LOOK_SECONDS = 0.5
 #: Events that are true whichever client heard them.
 _FACTS = (happened.ReceiptReceived, happened.MessageReceived)
 
@@ -70,10 +73,16 @@ class WhatsAppDevice:
         self._era = 0
         self._refreshes_waiting = 0
         self._leaving = False
+        self._departed = False
         self._receipts = ReceiptJournal(services.home.journal, row.id)
         self._ban_seconds: float | None = None
         self._sender = Sender(services, row.id, row.name, owner)
         self._sending: asyncio.Task[None] | None = None
+
+    @property
+    def jid(self) -> str | None:
+        """The companion that it is bound to."""
+        return self._row.jid
 
     def tell(self, message: DeviceMessage) -> None:
         """Put a message into the mailbox."""
@@ -81,11 +90,14 @@ class WhatsAppDevice:
         self.mailbox.put_nowait(message)
 
     async def run(self) -> None:
-        """Handle the mailbox, one message at a time, until cancelled. An error ends the actor; its parent acts."""
+        """Handle the mailbox, one message at a time, until it departs or is cancelled.
+
+        An error ends the actor; its parent acts.
+        """
         await self._sender.settle_orphans(self._row.jid)
         for receipt in self._receipts.left_behind():
             await self._record_receipts(receipt)
-        while True:
+        while not self._departed:
             await self._handle(await self.mailbox.get())
 
     async def _handle(self, message: DeviceMessage) -> None:
@@ -105,6 +117,8 @@ class WhatsAppDevice:
                 await self._pause()
             case Unlink():
                 await self._unlink()
+            case Depart():
+                await self._depart(message)
             case Unwell(generation):
                 if generation == self._generation:
                     await self._trouble("stuck", "a send hangs in the library")
@@ -121,6 +135,23 @@ class WhatsAppDevice:
             await asyncio.wait({self._sending}, timeout=drain_seconds)
             self._sending.cancel()
         await self._close_client()
+
+    async def _depart(self, order: Depart) -> None:
+        """End once at rest: no pairing is open and no send is under way; what was heard until then is recorded."""
+        if self.state == "pairing" and self._client is not None:
+            asyncio.get_running_loop().call_later(_PAIRING_LOOK_SECONDS, self.tell, order)
+            return
+        self._leaving = True
+        if self._sending is not None and not self._sending.done():
+            # Beside the mailbox: a send that hangs is ended by what comes in there.
+            self._sending.add_done_callback(lambda _: self.tell(order))
+            return
+        await self._close_client()
+        while not self.mailbox.empty():
+            message = self.mailbox.get_nowait()
+            if isinstance(message, Happened) and isinstance(message.event, _FACTS):
+                await self._on_event(message.event)
+        self._departed = True
 
     # --- sending -----------------------------------------------------------------------------------------
 
@@ -277,7 +308,7 @@ class WhatsAppDevice:
             reason=order.cause,
             attempt=order.attempt,
         )
-        passing = "connecting" if order.cause_code in {"start", "shard_died"} else "refreshing"
+        passing = "connecting" if order.cause_code in {"start", "shard_died", "moved"} else "refreshing"
         await self._set_state(passing, order.cause_code, order.cause)
         cause, detail = await self._reload_session()
         seconds = time.monotonic() - started

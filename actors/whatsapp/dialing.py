@@ -34,6 +34,8 @@ _PASS_SECONDS = 30.0
 _PROBE_PAUSE = 1.0
 #: How long reaching the upstream may take, in seconds.
 _DIAL_SECONDS = 10.0
+#: How long ending a connection may take: the other side may not read, in seconds.
+_HANG_UP_SECONDS = 2.0
 _HEAD_LIMIT = 8192
 
 
@@ -66,6 +68,7 @@ class DialGate:
         self._passes: dict[int, float] = {}
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self._of_device: dict[int, set[asyncio.Task[None]]] = {}
 
     async def start(self) -> None:
         """Listen on a free loopback port."""
@@ -107,6 +110,15 @@ class DialGate:
         self.budget.used(device_id)
         self._passes[device_id] = time.monotonic() + _PASS_SECONDS
 
+    async def hang_up(self, device_id: int) -> None:
+        """Let nothing of the device out any more: end its connections and forget its way."""
+        self._ways = {key: way for key, way in self._ways.items() if way.device_id != device_id}
+        connections = self._of_device.pop(device_id, set())
+        for connection in connections:
+            connection.cancel()
+        if connections:
+            await asyncio.wait(connections, timeout=_HANG_UP_SECONDS)
+
     def holds(self, device_id: int) -> bool:
         """Return whether the device is being held back, so that its not connecting is no fault of its own."""
         moment = self.budget.waits_until(device_id)
@@ -137,6 +149,9 @@ class DialGate:
         try:
             async with asyncio.timeout(_DIAL_SECONDS):
                 way, host, port = await self._read_request(reader)
+            own = self._of_device.setdefault(way.device_id, set())
+            own.add(connection)
+            connection.add_done_callback(own.discard)
             if host == _CHAT_HOST:
                 await self._await_moment(way.device_id)
             async with asyncio.timeout(_DIAL_SECONDS):

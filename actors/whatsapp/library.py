@@ -155,6 +155,12 @@ class ClientLibrary:
             raise
         return WhatsAppClient(self._binding, connection)
 
+    async def gone(self, jid: str, seconds: float) -> None:
+        """Wait until no client of this companion is left, an opening that was given up included; at most so long."""
+        closing = {asyncio.ensure_future(other.close()) for other in self._connections if other.jid == jid}
+        if closing:
+            await asyncio.wait(closing, timeout=seconds)
+
     async def close(self) -> None:
         """Close every client, and open no more."""
         self._closed = True

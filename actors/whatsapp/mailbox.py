@@ -37,6 +37,11 @@ class Unlink:
 
 
 @dataclass(frozen=True)
+class Depart:
+    """Move to another shard: end when nothing is under way any more."""
+
+
+@dataclass(frozen=True)
 class Work:
     """There may be a message on the lane."""
 
@@ -71,7 +76,7 @@ class Happened:
     event: ClientEvent
 
 
-DeviceMessage = Refresh | Pair | Pause | Unlink | Work | Deadline | Unwell | SendingFailed | Happened
+DeviceMessage = Refresh | Pair | Pause | Unlink | Depart | Work | Deadline | Unwell | SendingFailed | Happened
 
 
 @dataclass(frozen=True)

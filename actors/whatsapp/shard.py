@@ -2,22 +2,25 @@
 
 Its main thread is an ordinary Thespian actor: it takes messages and reports that it lives. A second thread runs the
 asyncio loop with the devices; only that thread loads the WhatsApp library. Messages are handed over to the loop;
-nothing needs to come back but the heartbeat, since whatever matters is a row.
+nothing needs to come back but the heartbeat, since whatever matters is a row. While devices move between shards the
+loop asks for a heartbeat at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.child import SupervisedChild
-from actors.messages import HostDevices, StopChild, TellDevice, WorkNoted, WorkWaiting
+from actors.messages import Heartbeat, HostDevices, StartChild, StopChild, TellDevice, Wear, WorkNoted, WorkWaiting
 from actors.whatsapp.dialing import DialGate
 from actors.whatsapp.flight_recorder import FlightRecorder
 from actors.whatsapp.services import DATABASE_THREADS, Services
@@ -27,12 +30,17 @@ from storage.credentials import CredentialSeal
 from storage.database import WHATSMEOW_DATABASE, PooledConnections, database_url, whatsmeow_url
 from storage.pooler import Pooler
 from supervisors.devices import DeviceSupervisor
-from supervisors.processes import raise_descriptor_limit
+from supervisors.processes import memory_mb, open_descriptors, raise_descriptor_limit
+
+if TYPE_CHECKING:
+    from actors.whatsapp.library import ClientLibrary
 
 #: The loop thread must show itself this often, or the shard stops its heartbeat and is replaced, in seconds.
 _LOOP_SILENCE_SECONDS = 10.0
 #: Threads for the library's blocking calls: one for each connected client, plus sends and probes under way.
 _LIBRARY_THREADS = 512
+#: How often descriptors and memory are looked at, in seconds.
+_WEAR_SECONDS = 10.0
 
 
 #: Connections to PostgreSQL that all clients of a shard share.
@@ -51,6 +59,12 @@ class WhatsAppShard(SupervisedChild):
         self._before_loop: list[Callable[[DeviceSupervisor], None]] = []
         self._latest_order: asyncio.Future[None] | None = None
         self._handover = threading.Lock()
+        self._library: ClientLibrary | None = None
+        self._born = time.monotonic()
+        self._carried_out = -1
+        self._wear: Wear | None = None
+        self._wear_seen = 0.0
+        self._stirred = (-1, -1)
 
     def begin(self) -> None:
         """Give the process a directory and an output of its own, then start the loop thread."""
@@ -60,6 +74,8 @@ class WhatsAppShard(SupervisedChild):
         directory.mkdir(mode=0o700, exist_ok=True)
         os.chdir(directory)
         raise_descriptor_limit()
+        self._stirred = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.watch(self._stirred[0])
         threading.Thread(target=self._run_loop, name="devices", daemon=True).start()
 
     def is_well(self) -> bool:
@@ -71,6 +87,35 @@ class WhatsAppShard(SupervisedChild):
         """Return the devices hosted here."""
         return self._devices.hosted() if self._devices is not None else ()
 
+    def heartbeat(self, start: StartChild) -> Heartbeat:
+        """Return what is reported: also what is hosted, by which order, and how worn this process is."""
+        # In this order: what is hosted is then never older than the order that it follows.
+        order = self._carried_out
+        opening = self._devices.opening() if self._devices is not None else ()
+        beat = super().heartbeat(start)
+        return replace(beat, device_ids=self.hosted(), order=order, opening=opening, wear=self._worn())
+
+    def _worn(self) -> Wear | None:
+        if self._library is None:
+            return None
+        now = time.monotonic()
+        if self._wear is None or now - self._wear_seen > _WEAR_SECONDS:
+            self._wear_seen = now
+            self._wear = Wear(0, open_descriptors(), memory_mb(), 0.0)
+        return replace(self._wear, refreshes=self._library.wear.openings, seconds=now - self._born)
+
+    def on_watch_message(self, _message: Any, _sender: Any) -> None:
+        """Report at once: the loop thread has news."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._stirred[0], 4096):
+                pass
+        self.report_life()
+
+    def _stir(self) -> None:
+        """Have a heartbeat sent now; called in the loop thread, which must not send."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._stirred[1], b"!")
+
     def on_host_devices(self, message: HostDevices, _sender: Any) -> None:
         """Host these devices from now on."""
         self._in_loop(lambda devices: self._host_devices(devices, message))
@@ -78,7 +123,13 @@ class WhatsAppShard(SupervisedChild):
     def _host_devices(self, devices: DeviceSupervisor, message: HostDevices) -> None:
         if self._gate is not None:
             self._gate.budget.per_second = message.connects_per_second
-        self._in_turn(lambda: devices.host(message.device_ids))
+
+        async def host() -> None:
+            await devices.host(message.device_ids, message.at_rest, moved=True)
+            self._carried_out = message.order
+            self._stir()
+
+        self._in_turn(host)
 
     def on_tell_device(self, message: TellDevice, _sender: Any) -> None:
         """Hand an operator's command to its device."""
@@ -131,7 +182,7 @@ class WhatsAppShard(SupervisedChild):
 
     async def _host(self) -> None:
         assert self.start is not None  # noqa: S101 - the thread is started by the start message
-        from actors.whatsapp.library import ClientLibrary  # noqa: PLC0415 - loads the Go library, here and only here
+        from actors.whatsapp.library import ClientLibrary  # noqa: PLC0415 - loads the Go library, only here
 
         endpoint = loopback_endpoint(self.home)
         upstream = endpoint.proxy if endpoint else _system_proxy()
@@ -139,6 +190,13 @@ class WhatsAppShard(SupervisedChild):
         await gate.start()
         self._gate = gate
         store_url, pooled = await self._store()
+        self._library = ClientLibrary(
+            store_url=store_url,
+            pooled=pooled,
+            default_proxy=endpoint.proxy if endpoint else None,
+            noise_root=bytes.fromhex(endpoint.noise_root) if endpoint else None,
+            threads=_LIBRARY_THREADS,
+        )
         services = Services(
             home=self.home,
             settings=self.settings,
@@ -147,18 +205,13 @@ class WhatsAppShard(SupervisedChild):
             sessions=PooledConnections(store_url, 1, pooled=pooled),
             seal=CredentialSeal(self.home.credentials_key),
             loopback=endpoint is not None,
-            library=ClientLibrary(
-                store_url=store_url,
-                pooled=pooled,
-                default_proxy=endpoint.proxy if endpoint else None,
-                noise_root=bytes.fromhex(endpoint.noise_root) if endpoint else None,
-                threads=_LIBRARY_THREADS,
-            ),
+            library=self._library,
             gate=gate,
             recorder=FlightRecorder(Path.cwd()),
         )
-        devices = DeviceSupervisor(services, restarted=self.start.restarted)
+        devices = DeviceSupervisor(services, restarted=self.start.restarted, on_news=self._stir)
         await devices.host(self.start.device_ids)
+        self._carried_out = self.start.order
         with self._handover:
             self._devices, self._loop = devices, asyncio.get_running_loop()
         for work in self._before_loop:
