@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 from actors.platforms import contract_of
 from actors.platforms.checks import check_account
+from actors.platforms.contract import REFERENCE_FIELD
 from actors.platforms.outcomes import Scope
 from config.errors import NotFound, SalamanderError, StorageUnavailable
 from config.logging import logger
@@ -103,7 +105,11 @@ class Receiver:
             if not contract.verify_webhook(webhook.headers, webhook.body, url, account):
                 logger().warning(f"A webhook is not signed as {contract.title} signs", device=device.name)
                 return HTTPStatus.FORBIDDEN
-            told = contract.parse_webhook(webhook.headers, webhook.body, account)
+            reference = _reference_in(webhook.query) if contract.takes_callback_url else None
+            told = [
+                replace(each, reference=each.reference or reference)
+                for each in contract.parse_webhook(webhook.headers, webhook.body, account)
+            ]
             moved = deliveries.receive(connection, device.id, [_report(each) for each in told]) if told else {}
             trouble = _trouble(told) if "failed" in moved.values() else None
             if trouble is not None:
@@ -129,6 +135,11 @@ class Receiver:
         credentials = self._seal.open(device.credentials) if device.credentials else {}
         account = check_account(contract, device.base_url, credentials, loopback_allowed=self._loopback_allowed)
         return device, contract, account
+
+
+def _reference_in(query: str) -> str | None:
+    """Return our own name for the message that an address was given out for; what else stands there names none."""
+    return next((value for name, value in parse_qsl(query) if name == REFERENCE_FIELD), None)
 
 
 def _report(told: DeliveryReport) -> Report:

@@ -78,6 +78,18 @@ class Head:
     again: bool
 
 
+@dataclass(frozen=True)
+class Doubtful:
+    """A message in doubt, with what its provider can be asked by: its last attempt's secret, or an id it was given."""
+
+    message_id: int
+    device_id: int
+    attempt_id: int
+    recipient: str
+    secret: bytes
+    external_id: str | None
+
+
 def lanes(connection: Connection, device_ids: Sequence[int]) -> list[Lane]:
     """Return the lanes of these devices, without those that were removed."""
     rows = connection.execute(_SQL["lanes"], {"device_ids": list(device_ids)})
@@ -88,6 +100,21 @@ def recipients(connection: Connection, device_ids: Sequence[int]) -> dict[int, s
     """Return whom the next message of each of these lanes goes to."""
     rows = connection.execute(_SQL["recipients"], {"device_ids": list(device_ids)})
     return {row["device_id"]: row["recipient"] for row in rows}
+
+
+def doubtful(connection: Connection, device_ids: Sequence[int]) -> list[Doubtful]:
+    """Return recent messages in doubt of these devices, some of them where there are many."""
+    return [
+        Doubtful(
+            row["message_id"],
+            row["device_id"],
+            row["attempt_id"],
+            row["recipient"],
+            bytes(row["secret"]),
+            row["external_id"],
+        )
+        for row in connection.execute(_SQL["doubtful"], {"device_ids": list(device_ids)})
+    ]
 
 
 def exchange(

@@ -119,7 +119,7 @@ class CloudApi(PlatformContract):
         if provider_id is None:
             return judge_status(status, headers)
         if not 200 <= status < 300:
-            return Unknown("contradiction", f"HTTP {status} with a success in the body")
+            return Unknown("contradiction", f"HTTP {status} with a success in the body", provider_id=provider_id)
         return Accepted(provider_id, text_of(value_at(reply, "messages.0.message_status")))
 
     def parse_webhook(self, headers: Mapping[str, str], body: bytes, account: Account) -> list[DeliveryReport]:

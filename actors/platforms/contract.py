@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from actors.platforms.webhooks import DeliveryReport
 
 
+#: The field of a callback address's query that holds our own name for the message.
+REFERENCE_FIELD = "reference"
+
+
 @dataclass(frozen=True)
 class PlatformMessage:
     """One message on its way to a platform.
@@ -60,6 +64,10 @@ class Account:
     base_url: str
     credentials: Mapping[str, str] = field(repr=False)
     callback_url: str = field(default="", repr=False)
+
+    def callback_url_for(self, reference: str) -> str:
+        """Return the callback address of one message, which brings our reference back."""
+        return f"{self.callback_url}?{urlencode({REFERENCE_FIELD: reference})}"
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,7 @@ class PlatformContract(ABC):
         webhook_signature: how its webhooks are signed, in words; "": not at all, so that only a secret in the
             webhook's address tells them from anybody's.
         reports_reference: its webhooks bring our reference back, so that they settle a send whose reply was lost.
+        takes_callback_url: a send names the address for its reports, and that brings our reference back.
     """
 
     name: ClassVar[str]
@@ -149,6 +158,7 @@ class PlatformContract(ABC):
     timeouts: ClassVar[Timeouts]
     webhook_signature: ClassVar[str] = ""
     reports_reference: ClassVar[bool] = False
+    takes_callback_url: ClassVar[bool] = False
 
     # --- sending -----------------------------------------------------------------------------------------
 
@@ -258,7 +268,8 @@ class PlatformContract(ABC):
             headers=every,
             body=body,
             reference=reference,
-            secrets=self.secrets_of(account.credentials),
+            # A provider that refuses the callback address repeats it, and it holds the webhook's secret.
+            secrets=spellings(filter(None, [account.callback_url])) + self.secrets_of(account.credentials),
         )
 
     def secrets_of(self, credentials: Mapping[str, str]) -> tuple[str, ...]:

@@ -90,7 +90,9 @@ def _overview(contracts: Mapping[str, PlatformContract]) -> Iterator[str]:
             f"[{contract.title}](#{_anchor(contract.title)}) (`{contract.name}`)",
             "all kinds" if kinds == list(KINDS) else ", ".join(kinds).replace(", ".join(KINDS), "all kinds"),
             _yes(contract.limits.groups),
-            "by webhook" if contract.reports_reference else _yes(_has(contract, "build_lookup")),
+            "by webhook"
+            if contract.reports_reference or contract.takes_callback_url
+            else _yes(_has(contract, "build_lookup")),
             _yes(_has(contract, "build_status")),
             _yes(_has(contract, "parse_webhook")),
             _yes(bool(contract.webhook_signature)),

@@ -1,4 +1,4 @@
-"""Messages in doubt: the provider is asked what became of them, where it can be asked."""
+"""Messages in doubt: the provider is asked what became of them, by our reference or by the id that it gave."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from actors.platforms.outcomes import Accepted, Rejected, Unknown
 from config.errors import SalamanderError
 from config.logging import logger
-from storage import dispatch
-from storage.deliveries import reference_of
-from storage.dispatch import Ended
+from storage import deliveries, dispatch
+from storage.deliveries import Report, reference_of
+from storage.dispatch import Doubtful, Ended
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from actors.platforms.accounts import Accounts, OpenAccount
     from actors.platforms.contract import PlatformContract
     from actors.platforms.transport import PlatformTransport
-    from storage.outbox import Orphan, Outbox
+    from storage.outbox import Outbox
 
 
 class Doubts:
@@ -45,7 +45,9 @@ class Doubts:
             StorageUnavailable: PostgreSQL is away; what was not recorded is asked again.
         """
         silent: set[int] = set()
-        for doubtful in self._outbox.doubtful(device_ids):
+        with self._outbox.database.transaction() as connection:
+            every = dispatch.doubtful(connection, device_ids)
+        for doubtful in every:
             if doubtful.device_id in silent:
                 continue
             account = self._account_of(doubtful.device_id)
@@ -60,12 +62,12 @@ class Doubts:
         except SalamanderError:
             return None  # the lane says why
 
-    def _ask_about(self, doubtful: Orphan, account: OpenAccount) -> bool:
+    def _ask_about(self, doubtful: Doubtful, account: OpenAccount) -> bool:
         """Ask about one message; return whether it is worth asking about the next."""
         reference = reference_of(doubtful.message_id, doubtful.secret)
         request = self._contract.build_lookup(reference, account.account)
         if request is None:
-            return False
+            return self._ask_by_id(doubtful, account)
         outcome = self._transport.look_up(request, self._contract, reference, proxy=account.proxy)
         if isinstance(outcome, Accepted):
             told = f" ({outcome.detail})" if outcome.detail else ""
@@ -76,8 +78,26 @@ class Doubts:
             self._record(doubtful, reference, "failed", outcome.code, outcome.reason, None)
         return not isinstance(outcome, Unknown)
 
+    def _ask_by_id(self, doubtful: Doubtful, account: OpenAccount) -> bool:
+        """Ask about a message whose reply named an id but no verdict; what is said of it counts like a webhook."""
+        provider_id = doubtful.external_id
+        if provider_id is None:
+            return True
+        request = self._contract.build_status(provider_id, doubtful.recipient, account.account)
+        if request is None:
+            return True
+        told = self._transport.ask_status(request, self._contract, provider_id, proxy=account.proxy)
+        if told is None:
+            return False
+        report = Report(told.stage.value, provider_id, reason=told.reason or told.code)
+        with self._outbox.database.transaction() as connection:
+            moved = deliveries.receive(connection, doubtful.device_id, [report])
+        if moved:
+            logger().info("Settled by the platform's look-up", device=account.lane.name, message=doubtful.message_id)
+        return True
+
     def _record(
-        self, doubtful: Orphan, reference: str, state: str, code: str, reason: str, provider_id: str | None
+        self, doubtful: Doubtful, reference: str, state: str, code: str, reason: str, provider_id: str | None
     ) -> None:
         ended = Ended(
             doubtful.message_id,

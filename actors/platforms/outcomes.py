@@ -70,11 +70,13 @@ class Unknown:
         code: a stable machine name.
         reason: a sentence for people.
         lookup: the reference under which the provider can be asked about it; None: it cannot be asked.
+        provider_id: the id that a reply names in spite of all, under which the provider may be asked, too.
     """
 
     code: str
     reason: str
     lookup: str | None = None
+    provider_id: str | None = None
 
 
 Outcome = Accepted | Rejected | Retryable | Unknown

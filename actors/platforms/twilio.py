@@ -92,7 +92,7 @@ class Twilio(PlatformContract):
     notes = (
         "Text reaches people only within 24 hours after they wrote; before that, a template does (its ContentSid).",
         "Documents carry neither a caption nor a file name.",
-        "A message is looked up by its SID; one whose reply was lost has none and stays in doubt.",
+        "A message is looked up by its SID; one whose reply was lost has none, and its status callback settles it.",
     )
     credential_fields = (
         CredentialField("account_sid", "the account's SID", secret=False, example="ACinvented"),
@@ -110,6 +110,7 @@ class Twilio(PlatformContract):
     default_base_url = "https://api.twilio.com"
     allowed_hosts = ("api.twilio.com",)
     timeouts = Timeouts(connect_seconds=5.0, reply_seconds=30.0)
+    takes_callback_url = True
     webhook_signature = (
         "X-Twilio-Signature: HMAC-SHA1 of the address and the sorted fields under the auth token, base64"
     )
@@ -132,7 +133,7 @@ class Twilio(PlatformContract):
         if message.media_url:
             form["MediaUrl"] = message.media_url
         if account.callback_url:
-            form["StatusCallback"] = account.callback_url
+            form["StatusCallback"] = account.callback_url_for(message.reference)
         return self.request_for(
             account, "POST", f"{_account_path(account)}/Messages.json", form=form, headers=_authorization(account)
         )
@@ -155,7 +156,8 @@ class Twilio(PlatformContract):
         if provider_id is None:
             return judge_status(status, headers, said)
         if not 200 <= status < 300:
-            return Unknown("contradiction", f"HTTP {status} with a success in the body")
+            reason = f"HTTP {status} with a success in the body"
+            return Unknown("contradiction", reason, provider_id=provider_id)
         state = text_of(reply.get("status"))
         if state in _DROPPED:
             return Rejected("dropped_by_provider", f"Twilio answered {state}", Scope.MESSAGE)

@@ -46,8 +46,8 @@ def verdict_on(outcome: Outcome, attempt: int, retrying: Retrying) -> Verdict:
             return Verdict(
                 "queued", code, reason, hold_seconds=wait_before(attempt + 1, after_seconds, growth, retrying)
             )
-        case Unknown(code, reason):
-            return Verdict("in_doubt", code, reason)
+        case Unknown(code, reason, _, provider_id):
+            return Verdict("in_doubt", code, reason, provider_id)
 
 
 def wait_before(attempt: int, first_seconds: float, growth: float, retrying: Retrying) -> float:

@@ -109,7 +109,7 @@ class Waha(PlatformContract):
     notes = (
         "Software that its users run themselves: the base URL is theirs, and https unless it is on this machine.",
         "Some media need the Plus edition; audio is sent as a voice message.",
-        "A message is looked up by its id; one whose reply was lost has none and stays in doubt.",
+        "A message is looked up by its id; one whose reply was lost and never named it stays in doubt.",
         "Webhooks are signed where a key is configured on both sides; without one, only their address protects them.",
     )
     credential_fields = (
@@ -143,7 +143,7 @@ class Waha(PlatformContract):
         if reply is None:
             return judge_status(status, headers)
         if status >= 500:
-            return judge_status(status, headers)
+            return Unknown("no_verdict", f"HTTP {status} without a verdict", provider_id=_message_id(reply))
         said = text_of(reply.get("error")) or text_of(reply.get("message"))
         if 200 <= status < 300:
             provider_id = _message_id(reply)

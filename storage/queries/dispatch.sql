@@ -17,6 +17,16 @@ cross join lateral (
     limit 1
 ) head;
 
+-- Recent messages in doubt of these lanes, with the secret of each one's last attempt. In no order: those about which
+-- the provider knows nothing must not keep it from being asked about the others.
+-- name: doubtful
+select o.id as message_id, o.device_id, o.recipient, o.external_id, a.id as attempt_id, a.secret
+from outbox o
+join lateral (select id, secret from attempt where message_id = o.id order by id desc limit 1) a on true
+where o.device_id = any(%(device_ids)s) and o.state = 'in_doubt' and o.updated_at > now() - interval '1 day'
+order by random()
+limit 200;
+
 -- Take the head of each lane, as `claim` in outbox.sql takes that of one. One row for each lane, with nulls when
 -- nothing was taken; a lane that is `limited` by rules of its own is left to the statements that ask them.
 -- name: claim

@@ -296,4 +296,5 @@ def test_twilio_reports_to_the_address_that_came_with_the_message(
     assert isinstance(send(running, transport, "twilio", TEXT, account=account), Accepted)
     wait_until(lambda: len(listener.received) == 3)
     headers, body = listener.received[0]
-    assert contract_of("twilio").verify_webhook(headers, body, listener.url, account)
+    assert contract_of("twilio").verify_webhook(headers, body, account.callback_url_for(TEXT.reference), account)
+    assert not contract_of("twilio").verify_webhook(headers, body, account.callback_url_for("another"), account)

@@ -70,19 +70,23 @@ def test_a_signed_report_comes_by_the_address_that_each_message_names(running: D
     assert story[-1] == ("read", "receipt")
 
 
-def test_a_report_settles_a_message_whose_reply_was_lost(running: Daemon) -> None:
-    running.add_platform("desk-3", "meta_cloud")
-    running.simulator.platform_callback("meta_cloud", running.json("device", "webhook", "desk-3")["url"])
-    running.simulator.platform_fault("meta_cloud", "reset-after-recording")
+@pytest.mark.parametrize("platform", ["meta_cloud", "twilio"])
+def test_a_report_settles_a_message_whose_reply_was_lost(running: Daemon, platform: str) -> None:
+    name = f"lost-{platform}"
+    running.add_platform(name, platform)
+    before = len(running.simulator.platform_log(platform))
+    if platform != "twilio":  # it is told the address with each message
+        running.simulator.platform_callback(platform, running.json("device", "webhook", name)["url"])
+    running.simulator.platform_fault(platform, "reset-after-recording")
     with running.fleet() as fleet:
-        message_id = fleet.send("desk-3", "+60123456789", "hello")
+        message_id = fleet.send(name, "+60123456789", "hello")
         row = running.await_message(fleet, message_id, "read")
         states = [each["state"] for each in (fleet.message(message_id) or {})["story"]]
-    running.simulator.platform_fault("meta_cloud", "clear")
+    running.simulator.platform_fault(platform, "clear")
     assert row["state"] == "read"
     assert "in_doubt" in states
     assert states.count("sending") == 1
-    assert len(running.simulator.platform_log("meta_cloud")) == 1
+    assert len(running.simulator.platform_log(platform)) == before + 1
 
 
 def test_devices_without_webhooks_have_no_address(running: Daemon) -> None:

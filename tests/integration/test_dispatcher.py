@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -27,7 +28,7 @@ from storage.database import Connection, PooledConnections
 from storage.embedded import EmbeddedPostgres
 from storage.outbox import NewMessage, Outbox
 from tests.integration.conftest import WaitUntil
-from tests.support.outbox import accept, accept_texts, new_device, state_of
+from tests.support.outbox import accept, accept_texts, new_device, state_of, story_of
 from tests.support.platforms import Running
 
 
@@ -42,6 +43,8 @@ class Provider:
     under_way: dict[str, int] = field(default_factory=dict)
     may_answer: threading.Event = field(default_factory=threading.Event)
     status: int = 201
+    #: How far each message came when asked about by its id.
+    ack: int = 2
 
 
 @pytest.fixture
@@ -67,6 +70,15 @@ def provider() -> Iterator[Provider]:
                 told.under_way[key] -= 1
             answer = json.dumps({"id": f"true_60@c.us_{number}"}).encode()
             self.send_response(told.status)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def do_GET(self) -> None:  # the library's name
+            """Tell how far a message came, in its recipient's chat."""
+            *_, chat, _, identity = self.path.partition("?")[0].split("/")
+            answer = json.dumps({"id": unquote(identity), "ack": told.ack, "fromMe": True}).encode()
+            self.send_response(200 if unquote(chat) == "60123456789@c.us" else 404)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
@@ -352,7 +364,7 @@ def test_a_provider_that_is_away_holds_its_own_accounts_and_none_at_another_addr
     held = [message_id for each in away for message_id in accept_texts(connection, each, "hello")]
     platform.start("waha", *away)
     wait_until(lambda: breakers_of(connection, "waha") == [(nowhere, "open")], "the provider's breaker to open")
-    assert all_in(connection, held, "queued")()
+    wait_until(all_in(connection, held, "queued"), "all to wait")
     lane = platform.account("waha", provider.url, api_key="key")
     platform.start("waha", lane, owner="two")
     wait_until(all_in(connection, accept_texts(connection, lane, "hello"), "sent"), "the other provider's to be sent")
@@ -407,6 +419,44 @@ def test_an_account_may_have_as_many_messages_under_way_as_the_installation_and_
     assert [text for whose, text, _ in provider.came if whose == "single"] == list("abcdefgh")
     assert max(at_once for whose, _, at_once in provider.came if whose == "lane") == 4
     assert max(at_once for whose, _, at_once in provider.came if whose == "single") == 1
+
+
+def test_a_reply_that_names_an_id_but_no_verdict_is_settled_by_asking_about_the_id(
+    connection: Connection, platform: Platform, provider: Provider, wait_until: WaitUntil
+) -> None:
+    provider.status = 500
+    lane = platform.account("waha", provider.url, api_key="key")
+    ids = accept_texts(connection, lane, "hello")
+    platform.start("waha", lane)
+    wait_until(all_in(connection, ids, "delivered"), "the doubt to be settled")
+    assert story_of(connection, ids[0]) == ["queued", "sending", "in_doubt", "delivered"]
+    assert len(provider.came) == 1
+
+
+def test_doubts_that_nobody_can_settle_keep_none_from_being_asked_about(
+    connection: Connection, platform: Platform, stand_ins: Running, wait_until: WaitUntil
+) -> None:
+    lane = platform.account("ultramsg", stand_ins.urls["ultramsg"])
+    unknown = accept_texts(connection, lane, *(f"never arrived {number}" for number in range(250)))
+    with ExitStack() as stack:
+        database = PooledConnections(platform.url, 1)
+        stack.callback(database.close)
+        dead = Outbox(database, "dead")
+        for message_id in unknown:
+            assert dead.claim(lane, message_id.to_bytes(32, "big")) is not None
+            dead.in_doubt(message_id, "no_reply", "no reply", None)
+    stand_ins.stand_ins.set_fault("ultramsg", "reset-after-recording")
+    arrived = accept_texts(connection, lane, "arrived")
+    dispatcher = platform.start("ultramsg", lane)
+    wait_until(all_in(connection, arrived, "in_doubt"), "its reply to be lost")
+    stand_ins.stand_ins.set_fault("ultramsg", "clear")
+
+    def settled() -> bool:
+        dispatcher._next_lookup = 0.0  # fifteen seconds later
+        return all_in(connection, arrived, "sent")()
+
+    wait_until(settled, "the last to be settled")
+    assert all_in(connection, unknown, "in_doubt")()
 
 
 # --- outages and ends ------------------------------------------------------------------------------------

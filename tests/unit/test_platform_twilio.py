@@ -59,7 +59,7 @@ def test_services_media_templates_callbacks_and_api_keys_have_their_own_fields()
         "MessagingServiceSid": "MG1",
         "Body": "hello",
         "MediaUrl": "https://example.com/a.jpg",
-        "StatusCallback": "https://example.com/hook",
+        "StatusCallback": "https://example.com/hook?reference=m-1",
     }
     template = replace(TEXT, kind=TEMPLATE, body='{"name": "HX1", "variables": {"1": "Ann"}}')
     fields = form_of(CONTRACT.build_request(template, ACCOUNT))
@@ -105,6 +105,18 @@ def test_a_signature_is_twilio_s_own_example() -> None:
     assert not CONTRACT.verify_webhook(headers, body, url + "&x=1", account)
     assert not CONTRACT.verify_webhook(headers, body + b"&x=1", url, account)
     assert not CONTRACT.verify_webhook({}, body, url, account)
+
+
+def test_a_refused_callback_address_is_not_told_as_it_holds_a_secret() -> None:
+    account = replace(ACCOUNT, callback_url="https://example.com/webhooks/secret/desk")
+    assert "https://example.com/webhooks/secret/desk" in CONTRACT.build_request(TEXT, account).secrets
+
+
+@pytest.mark.parametrize("status", [400, 500, 503])
+def test_a_sid_under_a_failing_status_is_in_doubt_and_can_be_asked_about(status: int) -> None:
+    outcome = CONTRACT.parse_reply(status, {}, b'{"sid": "SM1f", "status": "queued", "error_code": null}')
+    assert isinstance(outcome, Unknown)
+    assert outcome.provider_id == "SM1f"
 
 
 def test_callbacks_and_messages_tell_their_stage() -> None:
