@@ -17,29 +17,49 @@ delete from fallback where device_id = %(device_id)s;
 insert into fallback (device_id, position, fallback_id) values (%(device_id)s, %(position)s, %(fallback_id)s);
 
 -- Queued messages whose route is down for longer than the patience, with why. A queued message was definitely not
--- taken: it was never tried, or each attempt is proven not to have left.
+-- taken: it was never tried, or each attempt is proven not to have left. The first of every lane come first, so that
+-- a long lane that nobody can stand in for keeps no other from moving.
 -- name: stranded
-select o.id, o.device_id, o.recipient, o.kind, o.body, o.media_url, o.media_name, o.left_routes, d.name as device,
+select o.id, d.id as device_id, o.recipient, o.kind, o.body, o.media_url, o.media_name, o.left_routes,
+       d.name as device,
        case
            when d.state in ('logged_out', 'banned', 'outdated', 'conflict', 'needs_pairing') then d.reason
            when b.platform is not null then 'The breaker is open: ' || b.reason
            else 'It was tried ' || o.attempts || ' times: ' || o.reason
        end as why
-from outbox o
-join device d on d.id = o.device_id
+from device d
 left join lateral (
     select platform, reason from breaker
     where platform = d.platform and account in ('', d.name, d.base_url) and state = 'open' limit 1
 ) b on true
-where o.state = 'queued' and o.not_before <= now() and (o.expires_at is null or o.expires_at > now())
-  and exists (select 1 from fallback f where f.device_id = o.device_id)
+cross join lateral (
+    select first.*, row_number() over (order by first.priority desc, first.id) as place
+    from (
+        select waiting.*
+        from outbox waiting
+        where waiting.device_id = d.id and waiting.state = 'queued' and waiting.not_before <= now()
+          and (waiting.expires_at is null or waiting.expires_at > now())
+          and exists (
+              select 1 from fallback f
+              where f.device_id = d.id and not f.fallback_id = any(waiting.left_routes)
+          )
+          and (
+              (d.state in ('logged_out', 'banned', 'outdated', 'conflict', 'needs_pairing')
+               and d.state_since < now() - make_interval(secs => %(patience)s))
+              or b.platform is not null
+              or (waiting.attempts >= %(attempts)s and d.held_until > now())
+          )
+        order by waiting.priority desc, waiting.id
+        limit 200
+    ) first
+) o
+where exists (select 1 from fallback f where f.device_id = d.id) and d.removed_at is null
+  -- Said of the device alone, so that the lanes of routes that are up are not looked through.
   and (
-      (d.state in ('logged_out', 'banned', 'outdated', 'conflict', 'needs_pairing')
-       and d.state_since < now() - make_interval(secs => %(patience)s))
-      or b.platform is not null
-      or (o.attempts >= %(attempts)s and d.held_until > now())
+      d.state in ('logged_out', 'banned', 'outdated', 'conflict', 'needs_pairing')
+      or b.platform is not null or d.held_until > now()
   )
-order by o.id
+order by o.place, o.id
 limit 200;
 
 -- The devices among these that can send now, best first: the one the recipient was last reached from (people answer

@@ -144,6 +144,18 @@ def test_the_breaker_of_one_of_a_platforms_addresses_moves_what_goes_there(conne
     assert (route_of(connection, waits), route_of(connection, stays)) == (whatsapp, there)
 
 
+def test_a_long_lane_that_nobody_can_stand_in_for_keeps_no_other_from_moving(connection: Connection) -> None:
+    stuck, away = new_device(connection), new_device(connection)
+    fallbacks.replace(connection, stuck, [away])
+    logged_out(connection, stuck, 301)
+    waiting = accept_texts(connection, stuck, *(f"{number}" for number in range(250)))
+    first, second = pair(connection)
+    [message] = accept_texts(connection, first, "hello")
+    assert move(connection) == [second]
+    assert route_of(connection, message) == second
+    assert {route_of(connection, each) for each in waiting} == {stuck}
+
+
 def test_a_message_that_was_tried_often_enough_moves(connection: Connection, database: Database) -> None:
     wablas, whatsapp = new_device(connection, "wablas"), new_device(connection)
     online(connection, whatsapp)
