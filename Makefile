@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check bench setup clean
+.PHONY: demo test check bench wheel lock setup clean
 
 demo: setup
 	$(VENV)/bin/python run.py demo
@@ -21,6 +21,17 @@ check: setup
 bench: setup
 	$(VENV)/bin/python benchmarks/fleet.py --whatsapp 100 --platform 50 --idle 30
 
+# dist/salamander-VERSION-py3-none-any.whl, with the command `salamander`.
+wheel: setup
+	$(VENV)/bin/python -m build --wheel
+
+LOCK_OPTIONS := --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11
+
+# Both locks, from pyproject.toml; with another pin there, this is what follows. Needs uv (docs.astral.sh/uv).
+lock:
+	uv pip compile $(LOCK_OPTIONS) --all-extras pyproject.toml -o requirements.lock
+	uv pip compile $(LOCK_OPTIONS) --extra simulator --constraint requirements.lock pyproject.toml -o deploy/requirements.lock
+
 setup: $(STAMP)
 
 # The stamp is written last, so that an interrupted installation is taken up again.
@@ -34,5 +45,5 @@ $(STAMP): requirements.lock
 	@touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist salamander.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -27,6 +27,7 @@ from commands.output import AsJson, choose_home, current_home, err, out, print_j
 from config.daemon import read_daemon_file
 from config.errors import NoAnswer, NotFound, Refused, UsageWrong
 from config.settings import load_settings
+from config.version import VERSION
 from storage.outbox import FINAL_STATES
 
 app = typer.Typer(
@@ -54,11 +55,20 @@ app.add_typer(simulator.app, name="simulator")
 _BATCH = 200
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        out.print(f"salamander {VERSION}")
+        raise typer.Exit
+
+
 @app.callback()
 def main(
     home: Annotated[
         Path | None, typer.Option(help="Where state lives (default: SALAMANDER_HOME, or ~/.salamander).")
     ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Tell the version, and end.", is_eager=True, callback=_tell_version)
+    ] = False,
 ) -> None:
     """Choose the home for the command that follows."""
     choose_home(home)
@@ -283,6 +293,11 @@ def resolve(
     out.print(f"Message {message_id} is {'sent' if sent else 'queued again'}.")
 
 
-if __name__ == "__main__":
+def entry() -> None:
+    """Run the command line: the wheel's command `salamander` begins here, too."""
     interrupts.let_commands_handle_them()
     app()
+
+
+if __name__ == "__main__":
+    entry()

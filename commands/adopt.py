@@ -21,7 +21,7 @@ from adoption.postgres_source import PostgresSource, read_dsn
 from adoption.source import Source, store_version
 from adoption.sqlite_source import SqliteSource
 from adoption.store import Store
-from commands.output import AsJson, current_home, err, out, print_json, print_table, reported
+from commands.output import AsJson, as_typed, current_home, err, out, print_json, print_table, reported
 from config.errors import Refused, SalamanderError, UsageWrong
 from config.home import Home
 from config.settings import load_settings
@@ -240,7 +240,7 @@ def _tell(
         out.print(in_use if signs else f"{in_use} {source.how_judged}.", markup=False)
         out.print("Nothing was changed.")
     elif counts["adopted"]:
-        out.print(f"Adopted {counts['adopted']}. They connect now: run.py device list", markup=False)
+        out.print(as_typed(f"Adopted {counts['adopted']}. They connect now: run.py device list"), markup=False)
         out.print("Keep the other tool from starting again.")
 
 

@@ -14,7 +14,7 @@ import typer
 
 from actors.fleet import Fleet
 from commands.care import care_lines, care_report
-from commands.output import AsJson, ago, current_home, out, print_json, print_table, reported
+from commands.output import AsJson, ago, as_typed, current_home, out, print_json, print_table, reported
 from commands.shards import recycling_line
 from config.daemon import DaemonFile, read_daemon_file
 from config.errors import DaemonAlreadyRunning, DaemonNotRunning, SalamanderError
@@ -51,7 +51,7 @@ def start(
         Watchdog(home, settings, simulator=simulator).run(echo=True)
         return
     daemon = start_in_background(home, simulator=simulator)
-    out.print(f"The fleet is up on {home.path} (process {daemon.pid}). Next: run.py device add NAME")
+    out.print(f"The fleet is up on {home.path} (process {daemon.pid}). {as_typed('Next: run.py device add NAME')}")
 
 
 def start_in_background(home: Home, *, simulator: bool) -> DaemonFile:
@@ -203,7 +203,7 @@ def status(as_json: AsJson = False) -> None:
         print_table(
             "Needs attention",
             ("device", "state", "why", "you can"),
-            [(each["name"], each["state"], each["reason"], each["advice"]) for each in report["attention"]],
+            [(each["name"], each["state"], each["reason"], as_typed(each["advice"])) for each in report["attention"]],
             "",
         )
     held = [(device.name, ago(device.held_until), device.held_reason) for device in devices if device.is_held]

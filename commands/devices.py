@@ -16,7 +16,7 @@ import typer
 from actors.fleet import Fleet
 from actors.platforms import contract_of
 from commands.account_check import check_device
-from commands.output import AsJson, ago, current_home, err, out, print_json, print_table, reported
+from commands.output import AsJson, ago, as_typed, current_home, err, out, print_json, print_table, reported
 from commands.webhooks import webhook
 from config.errors import NoAnswer, Refused
 from storage.devices import Device
@@ -62,7 +62,7 @@ def add(
         print_json({"id": device_id, "name": name, "platform": platform or "whatsapp"})
     else:
         then = "run.py device pair " + name if platform is None else f"run.py send {name} +NUMBER TEXT"
-        out.print(f"Added {name}. Next: {then}", markup=False)
+        out.print(f"Added {name}. Next: {as_typed(then)}", markup=False)
 
 
 def _credentials(platform: str, file: Path | None) -> dict[str, str]:
@@ -175,7 +175,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
     next_step = ago(device.next_attempt_at) if device.next_attempt_at else "nothing is scheduled"
     out.print(f"  next attempt {next_step}", markup=False)
     out.print(f"  waiting      {public['waiting']} messages", markup=False)
-    out.print(f"  you can      {advice_for(device) or 'leave it alone'}", markup=False)
+    out.print(f"  you can      {as_typed(advice_for(device)) or 'leave it alone'}", markup=False)
     print_table(
         "What was tried",
         ("at", "cause", "attempt", "tried", "outcome", "seconds"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -17,6 +18,9 @@ from rich.table import Table
 
 from config.errors import SalamanderError
 from config.home import Home, default_home
+
+#: A command of ours within a sentence.
+_RUN_PY = re.compile(r"\brun\.py (?=[a-z])")
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -79,10 +83,15 @@ def reported(command: Callable[Arguments, Result]) -> Callable[Arguments, Result
 def tell_error(error: SalamanderError, *, as_json: bool) -> None:
     """Write an error to standard error."""
     if as_json:
-        print_json(error.as_dict(), stream=sys.stderr)
+        print_json({**error.as_dict(), "next_step": as_typed(error.next_step)}, stream=sys.stderr)
         return
-    next_step = f" {error.next_step}" if error.next_step else ""
+    next_step = f" {as_typed(error.next_step)}" if error.next_step else ""
     err.print(f"Error: {error.sentence}{next_step}", style="red", markup=False, soft_wrap=True)
+
+
+def as_typed(advice: str) -> str:
+    """Return advice with the command as it is typed here: our sentences say `run.py`, the wheel brings `salamander`."""
+    return _RUN_PY.sub("salamander ", advice) if Path(sys.argv[0]).name == "salamander" else advice
 
 
 def print_json(value: Any, stream: Any = None) -> None:
@@ -109,7 +118,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     if count:
         out.print(table)
     else:
-        out.print(empty)
+        out.print(as_typed(empty))
 
 
 def shown(value: object) -> str:
