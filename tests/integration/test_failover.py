@@ -9,6 +9,7 @@ import pytest
 from storage import breakers, devices, fallbacks, outbox
 from storage.database import Connection, Database
 from storage.outbox import Outbox
+from storage.sql import queries
 from supervisors.failover import reroute
 from tests.support.outbox import accept, accept_texts, claim_next, new_device, state_of, text
 
@@ -186,3 +187,11 @@ def test_a_claimed_message_slips_through_the_move(connection: Connection, databa
     assert Outbox(database, "owner").claim(first, secrets.token_bytes(32)) is not None
     assert not fallbacks.move(connection, stranded, target)
     assert route_of(connection, message) == first
+
+
+def test_the_sender_a_recipient_was_last_reached_from_is_found_by_an_index(connection: Connection) -> None:
+    with connection.transaction(force_rollback=True):
+        connection.execute("set local enable_seqscan = off")
+        arguments = {"device_id": 1, "recipient": "60123456789", "left_routes": []}
+        rows = connection.execute("explain " + queries("fallbacks")["candidates"], arguments).fetchall()
+    assert any("outbox_reached" in row["QUERY PLAN"] for row in rows)
