@@ -79,6 +79,13 @@ def cancel_message(connection: Connection, message: CancelMessage, _office: Offi
 
 def resolve_message(connection: Connection, message: ResolveMessage, _office: Office) -> str:
     """Settle an in-doubt message by the operator's word."""
+    if not message.sent and outbox.is_of_removed_device(connection, message.message_id):
+        reason = f"The device of message {message.message_id} was removed, so it cannot be sent again."
+        next_step = (
+            "Send it anew by another device if it did not arrive; "
+            f"run.py resolve {message.message_id} --sent takes it off the list."
+        )
+        raise Refused(reason, next_step, code="device_removed")
     if outbox.resolve(connection, message.message_id, sent=message.sent):
         return "sent" if message.sent else "queued"
     reason = f"Message {message.message_id} is not in doubt."

@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 import psycopg
 
-from storage import care
+from storage import care, events
 from storage.care import Pacing
 from storage.database import Connection, Database, Row
 from storage.sql import queries
@@ -58,6 +59,22 @@ class KeyConflict:
     id: int
 
 
+class Attempt(Protocol):
+    """One attempt at a message, however it came to be known."""
+
+    @property
+    def message_id(self) -> int:
+        """The message."""
+
+    @property
+    def attempt_id(self) -> int:
+        """The attempt."""
+
+    @property
+    def device_id(self) -> int:
+        """The device that made it."""
+
+
 @dataclass(frozen=True)
 class Claim:
     """A message that one owner may now send once, with the secret that will prove what became of it.
@@ -80,13 +97,17 @@ class Claim:
 
 @dataclass(frozen=True)
 class Orphan:
-    """An attempt whose owner died before it recorded an outcome."""
+    """An attempt whose owner died before it recorded an outcome.
+
+    ``session_stands`` says that the device has not been linked anew since: what the session stored is still there.
+    """
 
     message_id: int
     device_id: int
     attempt_id: int
     secret: bytes
     external_id: str | None
+    session_stands: bool
 
 
 def accept(connection: Connection, messages: Sequence[NewMessage]) -> list[Accepted | KeyConflict]:
@@ -225,34 +246,33 @@ class Outbox:
                 return None
             ask_first = ask_first or bool(row["limited"])
 
-    def sent(self, claim: Claim, external_id: str | None, reason: str = "") -> None:
+    def sent(self, attempt: Attempt, external_id: str | None, reason: str = "") -> None:
         """Record that WhatsApp or the platform took the message, under its id there if it gave one.
 
-        Receipts that came before this was recorded are applied at once.
+        Receipts that came before this was recorded are applied at once. An attempt in doubt that is answered after
+        its message went on (it was queued or sent again) counts like a receipt.
         """
         with self.database.transaction() as connection:
             _lock_external_ids(connection, [] if external_id is None else [external_id])
-            _settle(connection, claim.message_id, "sent", "sent", reason, external_id, ("sending", "in_doubt"))
-            if external_id is not None:
-                _apply_known_receipts(connection, claim.device_id, external_id)
+            settled = _settle(connection, attempt, "sent", "sent", reason, external_id, ("sending", "in_doubt"))
+            if external_id is None:
+                return
+            if settled:
+                _apply_known_receipts(connection, attempt.device_id, external_id)
+            else:
+                _count_late_answer(connection, attempt, external_id)
 
-    def failed(self, message_id: int, code: str, reason: str) -> None:
+    def failed(self, attempt: Attempt, code: str, reason: str) -> None:
         """Record that the message was refused for good."""
-        self._settle_one(message_id, "failed", code, reason, None, ("sending", "in_doubt"))
+        self._settle_one(attempt, "failed", code, reason, None, ("sending", "in_doubt"))
 
-    def queued_again(self, message_id: int, code: str, reason: str) -> None:
+    def queued_again(self, attempt: Attempt, code: str, reason: str) -> None:
         """Record that the attempt certainly did not send the message; it is at the head of its lane again."""
-        self._settle_one(message_id, "queued", code, reason, None, ("sending", "in_doubt"))
+        self._settle_one(attempt, "queued", code, reason, None, ("sending", "in_doubt"))
 
-    def in_doubt(self, message_id: int, code: str, reason: str, external_id: str | None) -> None:
-        """Record that nobody can tell whether the message was sent."""
-        with self.database.transaction() as connection:
-            _lock_external_ids(connection, [] if external_id is None else [external_id])
-            settled = _settle(connection, message_id, "in_doubt", code, reason, external_id, ("sending",))
-            if settled and external_id is not None:
-                row = connection.execute(_SQL["message"], {"message_id": message_id}).fetchone()
-                if row is not None:
-                    _apply_known_receipts(connection, row["device_id"], external_id)
+    def in_doubt(self, attempt: Attempt, code: str, reason: str, external_id: str | None) -> None:
+        """Record that nobody can tell whether the attempt sent the message."""
+        self._settle_one(attempt, "in_doubt", code, reason, external_id, ("sending",))
 
     def hold_lane(self, device_id: int, seconds: float, reason: str) -> None:
         """Let a device's lane wait ``seconds``, so that its order stays while its account cannot send."""
@@ -261,24 +281,19 @@ class Outbox:
 
     def orphans(self, device_ids: Iterable[int]) -> list[Orphan]:
         """Return the attempts on these devices that another owner left without an outcome."""
-        arguments = {"device_ids": list(device_ids), "owner": self.owner}
-        with self.database.transaction() as connection:
-            rows = connection.execute(_SQL["orphans"], arguments).fetchall()
-        return [
-            Orphan(
-                row["message_id"],
-                row["device_id"],
-                row["attempt_id"],
-                bytes(row["secret"]),
-                row["external_id"],
-            )
-            for row in rows
-        ]
+        return self._orphans("orphans", device_ids=list(device_ids), owner=self.owner)
+
+    def stranded(self, device_ids: Iterable[int], seconds: float) -> list[Orphan]:
+        """Return the attempts on these devices, whoever made them, that have no outcome after ``seconds``."""
+        return self._orphans("stranded", device_ids=list(device_ids), seconds=seconds)
 
     def doubtful(self, device_ids: Iterable[int]) -> list[Orphan]:
         """Return the recent in-doubt messages of these devices, with the secret of each one's last attempt."""
+        return self._orphans("doubtful", device_ids=list(device_ids))
+
+    def _orphans(self, query: str, **arguments: object) -> list[Orphan]:
         with self.database.transaction() as connection:
-            rows = connection.execute(_SQL["doubtful"], {"device_ids": list(device_ids)}).fetchall()
+            rows = connection.execute(_SQL[query], arguments).fetchall()
         return [
             Orphan(
                 row["message_id"],
@@ -286,6 +301,7 @@ class Outbox:
                 row["attempt_id"],
                 bytes(row["secret"]),
                 row["external_id"],
+                row["session_stands"],
             )
             for row in rows
         ]
@@ -296,10 +312,6 @@ class Outbox:
         with self.database.transaction() as connection:
             return len(connection.execute(_SQL["end_patience"], arguments).fetchall())
 
-    def settled_as_sent(self, message_id: int, external_id: str | None, reason: str) -> None:
-        """Record that an in-doubt message was sent after all."""
-        self._settle_one(message_id, "sent", "settled", reason, external_id, ("in_doubt",))
-
     def apply_receipts(self, device_id: int, receipts: Sequence[tuple[str, str]]) -> int:
         """Apply (external id, stage) receipts, stage being sent, delivered or read; return how many moved."""
         with self.database.transaction() as connection:
@@ -308,30 +320,42 @@ class Outbox:
 
     def _settle_one(
         self,
-        message_id: int,
+        attempt: Attempt,
         state: str,
         code: str,
         reason: str,
         external_id: str | None,
         origin: tuple[str, ...],
     ) -> None:
+        """Settle what was not sent for certain; receipts that are known for any attempt in doubt say that it was."""
         with self.database.transaction() as connection:
-            _settle(connection, message_id, state, code, reason, external_id, origin)
+            arguments = {"message_id": attempt.message_id}
+            doubtful = [
+                (row["device_id"], row["external_id"]) for row in connection.execute(_SQL["doubtful_ids"], arguments)
+            ]
+            if external_id is not None:
+                doubtful.append((attempt.device_id, external_id))
+            _lock_external_ids(connection, [each for _, each in doubtful])
+            if _settle(connection, attempt, state, code, reason, external_id, origin):
+                for device_id, each in doubtful:
+                    _apply_known_receipts(connection, device_id, each)
 
 
 def _settle(
     connection: Connection,
-    message_id: int,
+    attempt: Attempt | int,
     state: str,
     code: str,
     reason: str,
     external_id: str | None,
     origin: tuple[str, ...],
 ) -> bool:
+    """Move a message on, by the word of its last attempt, or (given by its id alone) of the operator."""
     row = connection.execute(
         _SQL["settle"],
         {
-            "message_id": message_id,
+            "message_id": attempt if isinstance(attempt, int) else attempt.message_id,
+            "attempt_id": None if isinstance(attempt, int) else attempt.attempt_id,
             "state": state,
             "code": code,
             "reason": reason,
@@ -340,6 +364,16 @@ def _settle(
         },
     ).fetchone()
     return row is not None
+
+
+def _count_late_answer(connection: Connection, attempt: Attempt, external_id: str) -> None:
+    """Take an answer that came after its attempt was in doubt and its message had moved on as a receipt."""
+    arguments = {"attempt_id": attempt.attempt_id, "external_id": external_id}
+    if connection.execute(_SQL["name_doubt"], arguments).fetchone() is None:
+        return
+    body = {"message_id": external_id, "stage": "sent"}
+    events.record(connection, attempt.device_id, [events.Event("receipt", f"{external_id}:sent", body)])
+    _apply_receipts(connection, attempt.device_id, [(external_id, "sent")])
 
 
 def _lock_external_ids(connection: Connection, external_ids: Sequence[str]) -> None:
@@ -367,9 +401,19 @@ def expire_everywhere(connection: Connection) -> None:
     connection.execute(_SQL["expire_everywhere"])
 
 
+def end_removed(connection: Connection, seconds: float) -> None:
+    """End what removed devices left behind: queued is cancelled, under way for ``seconds`` is in doubt."""
+    connection.execute(_SQL["end_removed"], {"seconds": seconds})
+
+
 def cancel(connection: Connection, message_id: int) -> bool:
     """Cancel a message that is still queued; say whether it was."""
     return connection.execute(_SQL["cancel"], {"message_id": message_id}).fetchone() is not None
+
+
+def is_of_removed_device(connection: Connection, message_id: int) -> bool:
+    """Return whether the device of a message was removed, so that nobody sends for it any more."""
+    return connection.execute(_SQL["is_of_removed_device"], {"message_id": message_id}).fetchone() is not None
 
 
 def resolve(connection: Connection, message_id: int, *, sent: bool) -> bool:

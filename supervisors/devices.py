@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from actors.whatsapp.device import WhatsAppDevice
-from actors.whatsapp.mailbox import Decision, Depart, DeviceMessage, Pair, Pause, Refresh, Unlink, Work
+from actors.whatsapp.mailbox import Decision, Depart, DeviceMessage, Pair, Pause, Refresh, Stranded, Unlink, Work
 from config.logging import logger
 from storage import devices
 from storage.devices import Device
@@ -24,6 +25,7 @@ from supervisors.policy import (
     CAN_HEAL,
     OUTAGE_CAUSES,
     POLICIES,
+    SHARED_CAUSES,
     UNKNOWN_CAUSE,
     Action,
     Backoff,
@@ -42,6 +44,10 @@ _INTENSITY_WINDOW = 600.0
 _REMOVAL_SECONDS = 15.0
 #: How long a connection may take to be closed for certain (a dial under way ends after 30 s at the latest), in seconds.
 _CLOSING_SECONDS = 45.0
+#: How often attempts that nobody is at are looked for, in seconds; and how much longer than a send may take one must
+#: be under way for that: a check of its recipient and the fetching of its file come first.
+_LOOK_FOR_STRANDED_SECONDS = 15.0
+_STRANDED_SECONDS = 90.0
 #: States a restarted process leaves as they are: only the operator, a phone or a time ends them.
 _STAYS = frozenset({"needs_pairing", "logged_out"})
 
@@ -55,6 +61,10 @@ class Supervised:
     trouble: Trouble = field(default_factory=Trouble)
     intensity: RestartIntensity = field(default_factory=lambda: RestartIntensity(_INTENSITY_LIMIT, _INTENSITY_WINDOW))
     pending: asyncio.Task[None] | None = None
+    #: The refresh that is pending, and when it is due (monotonic seconds); a slowed one is not brought forward.
+    order: Refresh | None = None
+    due: float = 0.0
+    slowed: bool = False
     lives: int = 1
     #: It is being let go: its actor is not restarted, and takes no commands any more.
     leaving: bool = False
@@ -78,6 +88,7 @@ class DeviceSupervisor:
         self._opening: set[int] = set()
         self._early: dict[int, list[tuple[str, str | None, str]]] = {}
         self._lanes = Outbox(services.database, services.owner)
+        self._looked_for_stranded = time.monotonic()
 
     # --- what devices ask of their supervisor ------------------------------------------------------------
 
@@ -100,7 +111,8 @@ class DeviceSupervisor:
         now = time.monotonic()
         attempt = supervised.trouble.next_attempt(now, self._services.settings.stable_seconds)
         seconds = delay_before(policy, supervised.trouble, attempt, self._backoff, ban_seconds)
-        if policy.action is Action.REFRESH and supervised.intensity.exceeded(now):
+        supervised.slowed = policy.action is Action.REFRESH and supervised.intensity.exceeded(now)
+        if supervised.slowed:
             seconds = max(seconds, self._backoff.longest)
             words += " It happens too often: slowed down."
         self._refresh_in(supervised, seconds, Refresh(cause_code, words, attempt))
@@ -112,13 +124,25 @@ class DeviceSupervisor:
         self._services.gate.came_online()
         self._supervised[device_id].trouble.came_online(time.monotonic())
         self._settled(device_id)
+        self._bring_forward()
+
+    def _bring_forward(self) -> None:
+        """Let neighbours that wait out a trouble of all devices try soon: it has just ended for one of them."""
+        for supervised in self._supervised.values():
+            order = supervised.order
+            if order is None or order.cause_code not in SHARED_CAUSES or supervised.slowed:
+                continue
+            seconds = random.random()  # noqa: S311 - jitter is no secret
+            if supervised.due - time.monotonic() > seconds:
+                self.forget(supervised.actor.id)
+                self._refresh_in(supervised, seconds, order)
 
     def forget(self, device_id: int) -> None:
         """Call off the refresh that is pending for a device."""
         supervised = self._supervised.get(device_id)
         if supervised is not None and supervised.pending is not None:
             supervised.pending.cancel()
-            supervised.pending = None
+            supervised.pending = supervised.order = None
 
     def refresh_is_pending(self, device_id: int) -> bool:
         """Return whether a refresh is on its way to the device."""
@@ -226,9 +250,22 @@ class DeviceSupervisor:
         if patience and self._supervised:
             hosted = self.hosted()
             await self._services.run(lambda: self._lanes.end_patience(hosted, patience))
+        if time.monotonic() - self._looked_for_stranded > _LOOK_FOR_STRANDED_SECONDS:
+            self._looked_for_stranded = time.monotonic()
+            await self._settle_stranded()
         ids = [device_id for device_id, each in self._supervised.items() if each.actor.state in CAN_HEAL]
         if ids:
             self.work_waits(await self._services.run(lambda: self._lanes.lanes_with_work(ids)))
+
+    async def _settle_stranded(self) -> None:
+        """Have attempts settled that lost their outcome although nothing has fallen that would have shown it."""
+        hosted = self.hosted()
+        seconds = self._services.settings.send_seconds + _STRANDED_SECONDS
+        if hosted:
+            stranded = await self._services.run(lambda: self._lanes.stranded(hosted, seconds))
+            for device_id in {each.device_id for each in stranded}:
+                if (supervised := self._supervised.get(device_id)) is not None:
+                    supervised.actor.tell(Stranded(seconds))
 
     async def leave(self) -> None:
         """Drain and close every device."""
@@ -271,9 +308,10 @@ class DeviceSupervisor:
         async def wait() -> None:
             await asyncio.sleep(seconds)
             await self._services.gate.turn(supervised.actor.id)
-            supervised.pending = None
+            supervised.pending = supervised.order = None
             supervised.actor.tell(order)
 
+        supervised.order, supervised.due = order, time.monotonic() + seconds
         supervised.pending = asyncio.ensure_future(wait())
 
     def _ended(self, device_id: int, task: asyncio.Task[None]) -> None:

@@ -69,6 +69,8 @@ _DESCRIBE_SECONDS = 2.0
 _STORAGE_SILENCE_SECONDS = 5.0
 #: How long a child that was told to leave may take beyond the time for draining, in seconds.
 _LEAVE_SECONDS = 30.0
+#: A send of a removed device that has no outcome after this long will never have one, in seconds.
+_REMOVED_SECONDS = 60.0
 #: A holder of leases that cannot renew them disconnects its devices this long before they run out, in seconds.
 _STEP_BACK_SECONDS = 15.0
 #: The name under which clients find the router.
@@ -428,6 +430,7 @@ class FleetSupervisor(SupervisedChild):
                 alerting = devices.with_reasons(connection, ALERTING_CODES)
                 whatsapp = [device_id for device_id, platform in platforms.items() if platform is None]
                 ours = leases.hold(connection, self._holder, whatsapp)
+                outbox.end_removed(connection, _REMOVED_SECONDS)
         except StorageUnavailable as error:
             logger().warning("The device table cannot be read", reason=error.sentence)
             self._read_devices_at = now - _READ_DEVICES_SECONDS + 1.0

@@ -159,6 +159,8 @@ def needs_attention(device: Device) -> bool:
 OUTAGE_CAUSES = frozenset(
     {"disconnected", "stream_error", "connect_refused", "connect_timeout", "server_error", "probe_failed"}
 )
+#: Causes that end for every device at the same moment: that one came online tells the others to try now.
+SHARED_CAUSES = OUTAGE_CAUSES | {"certificate_refused", "store_unavailable", "reconnect_timeout"}
 #: What an unknown cause is treated as.
 UNKNOWN_CAUSE = "connect_refused"
 
@@ -167,7 +169,7 @@ CAN_HEAL = frozenset({"connecting", "online", "reconnecting", "refreshing"})
 
 #: The longest wait before a process is started again, in seconds. A start costs little and connects nothing by
 #: itself: it is the fleet's budget that spares the server, and quarantine that isolates what crashes.
-LONGEST_PROCESS_WAIT = 5.0
+LONGEST_PROCESS_WAIT = 3.0
 
 #: A replaced session is tried again after this long, then after twice as long, and so on up to the last.
 HOLD_SECONDS = (300.0, 900.0, 3600.0)

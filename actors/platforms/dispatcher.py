@@ -38,16 +38,20 @@ from storage.deliveries import reference_of
 from storage.dispatch import Ended, Head, Hold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from storage.credentials import CredentialSeal
-    from storage.outbox import Claim, Outbox
+    from storage.outbox import Claim, Orphan, Outbox
 
 Result = TypeVar("Result")
 
 #: How often the provider is asked about messages in doubt, and how soon after one came to be, in seconds.
 _LOOKUP_SECONDS = 15.0
 _FIRST_LOOKUP_SECONDS = 2.0
+#: How often requests without an outcome that nobody is at are looked for, and how old they must be, in seconds: far
+#: older than any request may take.
+_LOOK_FOR_STRANDED_SECONDS = 60.0
+_STRANDED_SECONDS = 900.0
 #: The pause before PostgreSQL is asked again for something that must be recorded, in seconds.
 _STORAGE_PAUSE = 1.0
 #: A lane that must wait no longer than this is remembered here; a longer wait is a row, which people see, in seconds.
@@ -138,6 +142,7 @@ class Dispatcher(threading.Thread):
         self._settled_orphans_of: frozenset[int] = frozenset()
         self._next_poll = 0.0
         self._next_lookup = 0.0
+        self._next_stranded = 0.0
         self._is_asking = False
 
     # --- what others tell --------------------------------------------------------------------------------
@@ -234,9 +239,14 @@ class Dispatcher(threading.Thread):
         """Look at every lane, whatever was told and whatever was missed."""
         hosted = self._hosted
         if hosted != self._settled_orphans_of:
-            self._settle_orphans(hosted - self._settled_orphans_of)
+            fresh = hosted - self._settled_orphans_of
+            self._settle_orphans(self._outbox.orphans(fresh) if fresh else ())
             self._settled_orphans_of = hosted
             self._accounts.keep_only(hosted)
+        if time.monotonic() >= self._next_stranded:
+            self._next_stranded = time.monotonic() + _LOOK_FOR_STRANDED_SECONDS
+            idle = hosted - self._busy.keys()
+            self._settle_orphans(self._outbox.stranded(idle, _STRANDED_SECONDS) if idle else ())
         if self._patience_seconds and hosted:
             self._outbox.end_patience(hosted, self._patience_seconds)
         self._heed_reports()
@@ -461,8 +471,10 @@ class Dispatcher(threading.Thread):
 
     # --- doubts ------------------------------------------------------------------------------------------
 
-    def _settle_orphans(self, device_ids: frozenset[int]) -> None:
-        """Put requests whose actor died in doubt: they may have been taken; the provider or a person will say."""
+    def _settle_orphans(self, orphans: Sequence[Orphan]) -> None:
+        """Put requests that nobody is at in doubt: they may have been taken; the provider or a person will say."""
+        if not orphans:
+            return
         reason = "Its process ended while the request was under way."
         ended = [
             Ended(
@@ -474,7 +486,7 @@ class Dispatcher(threading.Thread):
                 "process_ended",
                 reason,
             )
-            for orphan in (self._outbox.orphans(device_ids) if device_ids else ())
+            for orphan in orphans
         ]
         self._exchange(ended, [], [], {})
         for each in ended:

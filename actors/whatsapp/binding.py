@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import logging
+import os
 import resource
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from actors.whatsapp.gate import RegistryGate
 from actors.whatsapp.threads import DaemonThreads
@@ -69,6 +72,7 @@ class Binding:
             from neonize.proto.waCompanionReg import WAWebProtobufsCompanionReg_pb2 as registration  # noqa: PLC0415
             from neonize.proto.waE2E import WAWebProtobufsE2E_pb2 as messages  # noqa: PLC0415
             from neonize.utils import enum  # noqa: PLC0415
+        _reap_children()
         self.aioze = client
         self.messages = messages
         self.types = types
@@ -213,6 +217,14 @@ def _root_logger_kept() -> Iterator[None]:
         root.setLevel(level)
         # neonize reads the level of whatsmeow's log lines off this logger.
         logging.getLogger("neonize.utils.log").setLevel(_LIBRARY_LEVEL)
+
+
+def _reap_children() -> None:
+    """Reap the shells that neonize asks for the system's name while it is imported, and never waits for."""
+    for child in psutil.Process().children():
+        with suppress(psutil.Error, ChildProcessError):
+            if child.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(child.pid, os.WNOHANG)
 
 
 def _raise_descriptor_limit() -> None:

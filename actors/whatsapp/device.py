@@ -25,6 +25,7 @@ from actors.whatsapp.mailbox import (
     Pause,
     Refresh,
     SendingFailed,
+    Stranded,
     Supervisor,
     Unlink,
     Unwell,
@@ -104,6 +105,8 @@ class WhatsAppDevice:
         match message:
             case Work():
                 self._start_sending()
+            case Stranded(seconds):
+                await self._sender.settle_stranded(self._row.jid, seconds)
             case Happened(generation, event):
                 # What people sent and confirmed is true whichever client heard it; the rest is the living client's.
                 if generation == self._generation or isinstance(event, _FACTS):

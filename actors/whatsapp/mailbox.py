@@ -47,6 +47,13 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Stranded:
+    """There are attempts that nobody has been at for ``seconds``: settle them."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Deadline:
     """A passing state lasted too long, unless the state changed since (``era``)."""
 
@@ -76,7 +83,9 @@ class Happened:
     event: ClientEvent
 
 
-DeviceMessage = Refresh | Pair | Pause | Unlink | Depart | Work | Deadline | Unwell | SendingFailed | Happened
+DeviceMessage = (
+    Refresh | Pair | Pause | Unlink | Depart | Work | Stranded | Deadline | Unwell | SendingFailed | Happened
+)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from actors.care import Rules
@@ -15,7 +15,7 @@ from actors.whatsapp.events import ClientError, Content, NotSent, SendRefused, S
 from actors.whatsapp.evidence import Finding, SecretJournal, Verdict, weigh
 from config.logging import logger
 from storage import care
-from storage.outbox import Claim, Outbox
+from storage.outbox import Claim, Orphan, Outbox
 
 if TYPE_CHECKING:
     from actors.whatsapp.client import WhatsAppClient
@@ -74,7 +74,7 @@ class Sender:
         except MediaNotFetched as error:
             reason = str(error)
             if error.for_good:
-                await self._services.run(lambda: self.outbox.failed(claim.message_id, "media_not_fetched", reason))
+                await self._services.run(lambda: self.outbox.failed(claim, "media_not_fetched", reason))
             else:
                 await self._not_sent(claim, "media_not_fetched", reason)
             return
@@ -86,7 +86,7 @@ class Sender:
             if finding.verdict is Verdict.UNKNOWN:
                 await self._services.run(
                     lambda: self.outbox.in_doubt(
-                        claim.message_id, "no_answer", "WhatsApp did not answer in time.", finding.message_id
+                        claim, "no_answer", "WhatsApp did not answer in time.", finding.message_id
                     )
                 )
                 self._watch_late_answer(claim, call)
@@ -119,7 +119,7 @@ class Sender:
             await self._services.store(care.note_check, claim.recipient, there)
         if not there:
             reason = "The number is not on WhatsApp."
-            await self._services.run(lambda: self.outbox.failed(claim.message_id, "not_on_whatsapp", reason))
+            await self._services.run(lambda: self.outbox.failed(claim, "not_on_whatsapp", reason))
             logger().warning("Not on WhatsApp", device=self._name, message=claim.message_id)
         return there
 
@@ -139,7 +139,7 @@ class Sender:
             logger().info("Sent", device=self._name, message=claim.message_id, whatsapp_id=sent.message_id)
         elif isinstance(error, SendRefused):
             code, reason = error.code, str(error)
-            await self._services.run(lambda: self.outbox.failed(claim.message_id, code, reason))
+            await self._services.run(lambda: self.outbox.failed(claim, code, reason))
             logger().warning("Refused", device=self._name, message=claim.message_id, reason=reason)
         elif isinstance(error, NotSent):
             await self._not_sent(claim, error.code, str(error))
@@ -158,11 +158,11 @@ class Sender:
         """Put a message that certainly did not leave back at the head of its lane, and let the lane breathe."""
         if code in _MEDIA_FAULTS and claim.attempt >= _MEDIA_ATTEMPTS:
             # The lane must not wait for one file for ever.
-            await self._services.run(lambda: self.outbox.failed(claim.message_id, code, reason))
+            await self._services.run(lambda: self.outbox.failed(claim, code, reason))
             logger().warning("Given up on its media", device=self._name, message=claim.message_id, reason=reason)
             return
         seconds = min(_LONGEST_HOLD, 2.0 ** min(claim.attempt - 1, 10))
-        await self._services.run(lambda: self.outbox.queued_again(claim.message_id, code, reason))
+        await self._services.run(lambda: self.outbox.queued_again(claim, code, reason))
         if claim.attempt > 1:
             await self._services.run(lambda: self.outbox.hold_lane(self._device_id, seconds, reason))
         logger().warning(
@@ -174,7 +174,7 @@ class Sender:
         if finding.verdict is Verdict.NEVER_LEFT:
             await self._not_sent(claim, code, f"{reason} It never left: no secret was stored.")
             return
-        await self._services.run(lambda: self.outbox.in_doubt(claim.message_id, code, reason, finding.message_id))
+        await self._services.run(lambda: self.outbox.in_doubt(claim, code, reason, finding.message_id))
         logger().warning("In doubt", device=self._name, message=claim.message_id, reason=reason)
 
     async def settle_orphans(self, jid: str | None) -> int:
@@ -182,44 +182,47 @@ class Sender:
 
         ``jid`` is the companion that the device is bound to.
         """
-        self._jid = jid
         orphans = await self._services.run(lambda: self.outbox.orphans([self._device_id]))
+        await self._settle(orphans, jid, "Its process ended")
+        return len(orphans)
+
+    async def settle_stranded(self, jid: str | None, seconds: float) -> None:
+        """Settle attempts that nobody has been at for ``seconds``, whoever made them: their outcome was lost."""
+        stranded = await self._services.run(lambda: self.outbox.stranded([self._device_id], seconds))
+        nobodys = [each for each in stranded if each.attempt_id != self.attempt_under_way]
+        await self._settle(nobodys, jid, "It was left alone")
+
+    async def _settle(self, orphans: Sequence[Orphan], jid: str | None, what: str) -> None:
+        """Settle attempts without an owner by evidence; ``what`` happened to them, as a sentence begins."""
         if not orphans:
-            return 0
-        found, intact = await self._look_up([orphan.secret for orphan in orphans])
+            return
+        found, intact = await self._look_up([orphan.secret for orphan in orphans], jid)
         for orphan in orphans:
             noted = self.journal.message_id_of(orphan.attempt_id)
-            finding = weigh(found.get(orphan.secret), noted, store_intact=intact)
-            if finding.verdict is Verdict.NEVER_LEFT:
-                settle = self._queue_orphan_again(orphan.message_id)
-            else:
-                settle = self._doubt_orphan(orphan.message_id, finding.message_id)
-            await self._services.run(settle)
+            finding = weigh(found.get(orphan.secret), noted, store_intact=intact and orphan.session_stands)
+            await self._services.run(self._outcome_of(orphan, finding, what))
             logger().info(
-                "Settled an attempt whose process ended",
+                "Settled an attempt that nobody was at any more",
                 device=self._name,
                 message=orphan.message_id,
                 verdict=finding.verdict.value,
                 whatsapp_id=finding.message_id,
             )
-        return len(orphans)
 
-    def _queue_orphan_again(self, message_id: int) -> Callable[[], None]:
-        reason = "Its process ended before the message left; it is sent again."
-        return lambda: self.outbox.queued_again(message_id, "never_left", reason)
-
-    def _doubt_orphan(self, message_id: int, external_id: str | None) -> Callable[[], None]:
-        reason = "Its process ended while the message was on its way."
-        return lambda: self.outbox.in_doubt(message_id, "process_ended", reason, external_id)
+    def _outcome_of(self, orphan: Orphan, finding: Finding, what: str) -> Callable[[], None]:
+        if finding.verdict is Verdict.NEVER_LEFT:
+            again = f"{what} before the message left; it is sent again."
+            return lambda: self.outbox.queued_again(orphan, "never_left", again)
+        doubt = f"{what} while the message was on its way."
+        return lambda: self.outbox.in_doubt(orphan, "process_ended", doubt, finding.message_id)
 
     async def _find(self, claim: Claim) -> Finding:
-        found, intact = await self._look_up([claim.secret])
+        found, intact = await self._look_up([claim.secret], self._jid)
         noted = self.journal.message_id_of(claim.attempt_id)
         return weigh(found.get(claim.secret), noted, store_intact=intact)
 
-    async def _look_up(self, wanted: list[bytes]) -> tuple[dict[bytes, str], bool]:
+    async def _look_up(self, wanted: list[bytes], jid: str | None) -> tuple[dict[bytes, str], bool]:
         """Return the message id stored for each secret, and whether one that is missing proves anything."""
-        jid = self._jid
 
         def look(connection: session.Connection) -> tuple[dict[bytes, str], bool]:
             found = session.message_ids_of(connection, wanted)
@@ -239,7 +242,7 @@ class Sender:
                 await self._services.run(lambda: self.outbox.sent(claim, sent.message_id, "Answered late."))
             elif isinstance(error, SendRefused):
                 code, reason = error.code, f"{error} (Answered late.)"
-                await self._services.run(lambda: self.outbox.failed(claim.message_id, code, reason))
+                await self._services.run(lambda: self.outbox.failed(claim, code, reason))
 
         task = asyncio.ensure_future(wait())
         self._late.add(task)

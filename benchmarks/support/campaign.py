@@ -14,7 +14,7 @@ from benchmarks.support.attendant import Attendant
 from benchmarks.support.checker import Verdict, judge, percentiles
 from benchmarks.support.files import file_server
 from benchmarks.support.nemesis import DATABASE_AWAY, Nemesis, Struck
-from benchmarks.support.observer import Observer, falls_during
+from benchmarks.support.observer import Observer, attempts_while_logged_out, falls_during
 from benchmarks.support.plan import Strike
 from benchmarks.support.sender import Caller, Sending
 from benchmarks.support.trial import PLATFORM_DEVICES, UNASKABLE, Trial
@@ -45,6 +45,8 @@ class Outcome:
     never_healed: list[str]
     statistics: dict[str, Any]
     falls_while_database_away: list[str]
+    resume_seconds: list[float]
+    attempts_while_logged_out: list[str]
     seconds: float
     troubles: list[str] = field(default_factory=list)
     #: The stories of messages that went wrong.
@@ -63,6 +65,7 @@ class Outcome:
             "refused": self.sending.refused,
             "a key with two ids": self.sending.key_mismatches,
             "fell while PostgreSQL was away": self.falls_while_database_away,
+            "tried while logged out": self.attempts_while_logged_out,
         }
         return [*self.evidence, *(f"{what}: {line}" for what, lines in named.items() for line in lines)]
 
@@ -99,7 +102,11 @@ class Outcome:
             "live_clients_per_jid": statistics.get("most_live_per_jid"),
             "conflicts": statistics.get("conflicts", 0),
             "peak_connects_per_second": statistics.get("peak_connects_per_second"),
-            "attempts_on_logged_out_devices": statistics.get("logged_out_attempts", 0),
+            "attempts_on_logged_out_devices": len(self.attempts_while_logged_out),
+            # Among these is what no client can avoid: the process that was told of the logout was killed with it.
+            "logins_of_unlinked_companions": statistics.get("logged_out_attempts", 0),
+            "database_outages": sum(each.strike.kind in DATABASE_AWAY for each in self.struck),
+            "longest_resume_seconds": round(max(self.resume_seconds), 1) if self.resume_seconds else None,
             "falls_while_database_away": len(self.falls_while_database_away),
             "repeated_keys": self.sending.repeated_keys,
             "key_mismatches": len(self.sending.key_mismatches),
@@ -258,10 +265,14 @@ class Campaign:
             missed=self._nemesis.missed,
             heal_seconds=[each.seconds for each in healed if each.seconds is not None],
             heal_seconds_undisturbed=[each.seconds for each in healed if each.seconds is not None and each.undisturbed],
-            half_open_seconds=[each.seconds for each in observer.half_open_healings if each.seconds is not None],
+            half_open_seconds=[
+                each.seconds for each in observer.half_open_healings if each.seconds is not None and each.undisturbed
+            ],
             never_healed=never_healed,
             statistics=self.trial.simulator.stats(),
             falls_while_database_away=falls_during(self.trial.home.log_file, away),
+            resume_seconds=self.trial.resumed_after([ended for _, ended in away]),
+            attempts_while_logged_out=attempts_while_logged_out(self.trial.home.log_file),
             seconds=seconds,
             troubles=attendant.troubles,
             evidence=evidence,

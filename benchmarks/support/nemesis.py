@@ -30,14 +30,19 @@ _SIMULATOR_SECONDS = 60.0
 _PROCESS_SECONDS = 60.0
 #: Strikes on what no device needs in order to be online.
 BESIDE = frozenset({
-    "router-kill", "router-stop", "platform-kill", "platform-slow", "platform-reset-before", "platform-reset-after",
-    "platform-garbage", "platform-502",
+    "router-kill", "router-stop", "router-crash", "platform-kill", "platform-stop", "platform-crash", "platform-slow",
+    "platform-reset-before", "platform-reset-after", "platform-garbage", "platform-502", "watchdog-stop",
 })  # fmt: skip
 #: Strikes on one shard, and on one device: they disturb the healing of no other.
 ON_SHARD = frozenset({"shard-kill", "shard-stop", "shard-crash"})
-ON_DEVICE = frozenset({"half-open", "lost-ack", "slow", "reset", "replaced", "logged-out"})
+ON_DEVICE = frozenset({"half-open", "lost-ack", "slow", "reset", "stream-503", "replaced", "banned", "logged-out"})
 #: Strikes that take PostgreSQL away for a time and kill nobody: no process may be restarted meanwhile.
-DATABASE_AWAY = frozenset({"postgres-kill", "postgres-refuse", "postgres-freeze"})
+DATABASE_AWAY = frozenset({"postgres-kill", "postgres-refuse", "postgres-freeze", "postgres-minute"})
+#: The processes that are killed, crash or stop, by what they are called in a plan and by their names.
+_PROCESSES = {"shard": "shard", "router": "router", "platform": "platform", "fleet": "fleet", "admin": "sal-admin"}
+_ENDINGS = {"kill": signal.SIGKILL, "crash": signal.SIGSEGV}
+#: The long outage of PostgreSQL, as a multiple of the others' longest: with theirs of 6 s, a minute.
+_LONG_OUTAGE = 10.0
 #: What the stand-ins call the platform faults.
 _PLATFORM_FAULTS = {
     "platform-slow": "slow-after-recording",
@@ -98,29 +103,34 @@ class Nemesis:
             self._simulate(partial(self._trial.simulator.platform_fault, platform, "clear"))
 
     def _act_of(self, kind: str) -> Callable[[Strike], None]:
+        what, _, how = kind.partition("-")
+        if what in _PROCESSES and how in _ENDINGS:
+            return lambda strike: self._signal(strike, _PROCESSES[what], _ENDINGS[how])
+        if what in _PROCESSES and how == "stop":
+            return lambda strike: self._pause(strike, self._find(strike, _PROCESSES[what]))
         named: dict[str, Callable[[Strike], None]] = {
-            "shard-kill": lambda strike: self._signal(strike, "shard", signal.SIGKILL),
-            "shard-crash": lambda strike: self._signal(strike, "shard", signal.SIGSEGV),
-            "router-kill": lambda strike: self._signal(strike, "router", signal.SIGKILL),
-            "platform-kill": lambda strike: self._signal(strike, "platform", signal.SIGKILL),
-            "fleet-kill": lambda strike: self._signal(strike, "fleet", signal.SIGKILL),
-            "admin-kill": lambda strike: self._signal(strike, "sal-admin", signal.SIGKILL),
-            "shard-stop": lambda strike: self._pause(strike, "shard"),
-            "router-stop": lambda strike: self._pause(strike, "router"),
-            "watchdog-kill": self._kill_watchdog,
-            "simulator-kill": self._kill_simulator,
+            "watchdog-kill": lambda strike: self._end_watchdog(strike, signal.SIGKILL),
+            "watchdog-crash": lambda strike: self._end_watchdog(strike, signal.SIGSEGV),
+            "watchdog-stop": lambda strike: self._pause(strike, self._find(strike, "salamander")),
+            "simulator-kill": lambda strike: self._end_simulator(strike, signal.SIGKILL),
+            "simulator-crash": lambda strike: self._end_simulator(strike, signal.SIGSEGV),
+            "simulator-stop": lambda strike: self._pause(strike, psutil.Process(self._simulator_pid())),
             "postgres-kill": self._kill_postgres,
-            "postgres-refuse": self._refuse_postgres,
+            "postgres-refuse": lambda strike: self._refuse_postgres(strike, self._outage(strike)),
+            "postgres-minute": lambda strike: self._refuse_postgres(strike, _LONG_OUTAGE * self.longest_outage),
             "postgres-freeze": self._freeze_postgres,
             "half-open": lambda strike: self._fault_device(strike, "half-open", _HALF_OPEN_SECONDS),
             "lost-ack": lambda strike: self._fault_device(strike, "lost-ack", 2 + 4 * strike.length),
             "slow": lambda strike: self._fault_device(strike, "slow", 3 + 5 * strike.length),
             "reset": lambda strike: self._fault_device(strike, "reset", None),
+            "stream-503": lambda strike: self._fault_device(strike, "stream-503", None),
             "replaced": lambda strike: self._fault_device(strike, "replaced", None),
+            "banned": self._ban_device,
             "logged-out": lambda strike: self._fault_device(strike, "device-removed", None),
             "failure-503": lambda strike: self._fault_and_reset(strike, "failure-503"),
             "http-503": lambda strike: self._fault_and_reset(strike, "http-503"),
             "refuse": lambda strike: self._fault_and_reset(strike, "refuse"),
+            "blackhole": lambda strike: self._fault_and_reset(strike, "blackhole"),
             "tls-failure": lambda strike: self._fault_and_reset(strike, "tls-failure"),
             **dict.fromkeys(_PLATFORM_FAULTS, self._fault_platform),
         }
@@ -150,9 +160,8 @@ class Nemesis:
         self._note(strike, process.name())
         process.send_signal(number)
 
-    def _pause(self, strike: Strike, name: str) -> None:
+    def _pause(self, strike: Strike, process: psutil.Process) -> None:
         """Stop a process for 1 to 8 s: shorter than the supervisors' patience, or longer."""
-        process = self._find(strike, name)
         struck = self._note(strike, process.name(), 8.0)
         process.send_signal(signal.SIGSTOP)
         time.sleep(1.0 + 7.0 * strike.length)
@@ -160,21 +169,23 @@ class Nemesis:
             process.send_signal(signal.SIGCONT)
         struck.ended = time.time()
 
-    def _kill_watchdog(self, strike: Strike) -> None:
-        """Kill the watchdog; everything dies with it. A person types `start` again."""
+    def _end_watchdog(self, strike: Strike, number: signal.Signals) -> None:
         process = self._find(strike, "salamander")
         struck = self._note(strike, "watchdog", 60.0)
-        process.kill()
+        process.send_signal(number)
         with contextlib.suppress(psutil.TimeoutExpired):
             process.wait(10)
         self._trial.start()
         struck.ended = time.time()
 
-    def _kill_simulator(self, strike: Strike) -> None:
-        pid = int(self._trial.simulator.info()["pid"])
+    def _simulator_pid(self) -> int:
+        return int(self._trial.simulator.info()["pid"])
+
+    def _end_simulator(self, strike: Strike, number: signal.Signals) -> None:
+        pid = self._simulator_pid()
         struck = self._note(strike, "simulator", 60.0)
-        os.kill(pid, signal.SIGKILL)
-        until(lambda: int(self._trial.simulator.info()["pid"]) != pid, _SIMULATOR_SECONDS, "the simulator's return")
+        os.kill(pid, number)
+        until(lambda: self._simulator_pid() != pid, _SIMULATOR_SECONDS, "the simulator's return")
         struck.ended = time.time()
 
     # --- PostgreSQL --------------------------------------------------------------------------------------
@@ -188,12 +199,15 @@ class Nemesis:
         until(lambda: self._trial.unfinished() is not None, 60, "PostgreSQL's return")
         struck.ended = time.time()
 
-    def _refuse_postgres(self, strike: Strike) -> None:
+    def _outage(self, strike: Strike) -> float:
+        return self.longest_outage * (0.5 + 0.5 * strike.length)
+
+    def _refuse_postgres(self, strike: Strike, seconds: float) -> None:
         """Let PostgreSQL refuse every connection, and end those there are."""
-        struck = self._note(strike, "postgres", self.longest_outage)
+        struck = self._note(strike, "postgres", seconds)
         until(lambda: self._allow_connections(allowed=False), 30, "PostgreSQL to take the order to refuse")
         try:
-            time.sleep(self.longest_outage * (0.5 + 0.5 * strike.length))
+            time.sleep(seconds)
         finally:
             until(lambda: self._allow_connections(allowed=True), 30, "PostgreSQL to take the order to allow")
         struck.ended = time.time()
@@ -205,7 +219,7 @@ class Nemesis:
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGSTOP)
-        time.sleep(self.longest_outage * (0.5 + 0.5 * strike.length))
+        time.sleep(self._outage(strike))
         for process in reversed(processes):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGCONT)
@@ -252,6 +266,13 @@ class Nemesis:
         name, jid = self._device(strike)
         self._note(strike, name, seconds or 0.0)
         self._simulate(lambda: self._trial.simulator.fault(kind, jid=jid, seconds=seconds))
+
+    def _ban_device(self, strike: Strike) -> None:
+        """Have a device told at its next login that it is banned for an hour; the operator says go on."""
+        name, jid = self._device(strike)
+        self._note(strike, name, 1.0)
+        self._simulate(lambda: self._trial.simulator.fault("failure-402", jid=jid, seconds=1.0))
+        self._simulate(lambda: self._trial.simulator.fault("reset", jid=jid))
 
     def _fault_and_reset(self, strike: Strike, kind: str) -> None:
         """Make connecting fail for a while, and break some or all connections, so that it matters."""

@@ -144,6 +144,20 @@ def falls_during(log_file: Path, times: Iterable[tuple[float, float]]) -> list[s
     return found
 
 
+def attempts_while_logged_out(log_file: Path) -> list[str]:
+    """Return the log's lines about attempts to connect a device that was known to be logged out and not paired anew."""
+    logged_out: set[object] = set()
+    found = []
+    for line in log_file.read_bytes().splitlines():
+        record = _record(line)
+        event, device = str(record.get("event", "")), record.get("device")
+        if event.startswith("Device is "):
+            (logged_out.add if event == "Device is logged_out" else logged_out.discard)(device)
+        elif event.startswith("🔄") and device in logged_out:
+            found.append(line.decode(errors="replace"))
+    return found
+
+
 def _record(line: bytes) -> dict[str, object]:
     try:
         record = json.loads(line)

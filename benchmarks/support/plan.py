@@ -6,23 +6,36 @@ import random
 from dataclasses import dataclass
 
 #: Every kind of strike and how often it comes, relative to the others. Heavy ones, after which everything starts
-#: again, are rare, so that the fleet mostly works while it is struck.
-WEIGHTS = {
+#: again, are rare, so that the fleet mostly works while it is struck. A process is killed (SIGKILL), crashes (SIGSEGV),
+#: or is stopped for some seconds and goes on (SIGSTOP, SIGCONT).
+WEIGHTS: dict[str, float] = {
     # processes
     "shard-kill": 30,
     "shard-stop": 6,
     "shard-crash": 6,
-    "router-kill": 8,
+    "router-kill": 6,
     "router-stop": 3,
-    "platform-kill": 6,
-    "fleet-kill": 3,
-    "admin-kill": 2,
-    "watchdog-kill": 2,
-    "simulator-kill": 3,
+    "router-crash": 2,
+    "platform-kill": 4,
+    "platform-stop": 2,
+    "platform-crash": 2,
+    "fleet-kill": 2,
+    "fleet-stop": 1,
+    "fleet-crash": 1,
+    "admin-kill": 1,
+    "admin-stop": 1,
+    "admin-crash": 1,
+    "watchdog-kill": 1,
+    "watchdog-stop": 1,
+    "watchdog-crash": 1,
+    "simulator-kill": 2,
+    "simulator-stop": 1,
+    "simulator-crash": 1,
     # PostgreSQL
     "postgres-kill": 2,
     "postgres-refuse": 2,
     "postgres-freeze": 1,
+    "postgres-minute": 0.3,
     # the way to WhatsApp, and WhatsApp
     "reset": 8,
     "half-open": 1,
@@ -30,9 +43,12 @@ WEIGHTS = {
     "slow": 2,
     "failure-503": 2,
     "http-503": 2,
+    "stream-503": 2,
     "refuse": 2,
+    "blackhole": 1,
     "tls-failure": 2,
     "replaced": 2,
+    "banned": 1,
     "logged-out": 2,
     # the platforms
     "platform-slow": 2,
@@ -53,7 +69,7 @@ class Strike:
 
 
 def plan(seed: int, count: int) -> list[Strike]:
-    """Return ``count`` strikes, the same ones for the same seed; from 28 on, each kind comes at least once."""
+    """Return ``count`` strikes, the same ones for the same seed; from as many on as there are, each kind comes."""
     chance = random.Random(seed)  # noqa: S311 - a schedule, no secret
     kinds = list(WEIGHTS) if count >= len(WEIGHTS) else []
     kinds += chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=count - len(kinds))

@@ -169,6 +169,25 @@ class Trial:
                 told.setdefault(row["message_id"], []).append(Step(row["state"], row["reason_code"], row["reason"]))
         return told
 
+    def resumed_after(self, moments: Sequence[float]) -> list[float]:
+        """Return how many seconds after each moment (since the epoch) WhatsApp and a platform had both taken a message.
+
+        Moments after which no more was sent are left out.
+        """
+        seconds = []
+        with self._transaction() as connection:
+            for moment in moments:
+                row = connection.execute(
+                    "select max(first) as last, count(first) as kinds from ("
+                    " select min(t.at) as first from transition t join outbox o on o.id = t.message_id"
+                    " join device d on d.id = o.device_id"
+                    " where t.state = 'sent' and t.at > to_timestamp(%s) group by d.platform is null) as kinds",
+                    [moment],
+                ).fetchone()
+                if row is not None and row["kinds"] == 2:
+                    seconds.append(row["last"].timestamp() - moment)
+        return seconds
+
     def unfinished(self) -> dict[str, int]:
         """Return how many messages are queued, being sent, or in doubt where evidence may still come."""
         with self._transaction() as connection:

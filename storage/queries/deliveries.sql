@@ -32,16 +32,17 @@ select id, external_id from outbox where device_id = %(device_id)s and external_
 select o.id, r.reference
 from unnest(%(message_ids)s::bigint[], %(secrets)s::text[], %(references)s::text[])
          as r (message_id, secret, reference)
-join outbox o on o.id = r.message_id and o.device_id = %(device_id)s
+join outbox o on o.id = r.message_id
 where exists (
     select 1 from attempt a
-    where a.message_id = o.id and a.device_id = o.device_id and left(encode(a.secret, 'hex'), 16) = r.secret
+    where a.message_id = o.id and a.device_id = %(device_id)s and left(encode(a.secret, 'hex'), 16) = r.secret
 );
 
 -- Apply reports, and what was reported before under the names by which messages are known now: those given, their id
 -- at the provider, and the names tied to these. Of several reports about one message the furthest counts, whatever their
 -- order: what was delivered did not fail. A message that waits or is being sent is left alone: its own outcome comes
--- first, and asks then.
+-- first, and asks then. But one that waits after an attempt in doubt, and of which the platform reports that it went,
+-- is not sent again.
 -- name: apply
 with named as (
     select message_id, device_id, name
@@ -76,13 +77,19 @@ with named as (
         reason = case
             when arrived.stage = 'failed' then arrived.reason
             when o.state = 'in_doubt' then 'Settled by a report of the platform.'
+            when o.state in ('queued', 'expired', 'cancelled')
+                then 'The platform reports an attempt that had been in doubt: it went.'
             else ''
         end,
         updated_at = now()
     from arrived
     where o.id = arrived.message_id
-      and array_position(array['in_doubt', 'sent', 'failed', 'delivered', 'read'], o.state)
-          < array_position(array['in_doubt', 'sent', 'failed', 'delivered', 'read'], arrived.stage)
+      and (
+          array_position(array['in_doubt', 'sent', 'failed', 'delivered', 'read'], o.state)
+              < array_position(array['in_doubt', 'sent', 'failed', 'delivered', 'read'], arrived.stage)
+          or o.state in ('queued', 'expired', 'cancelled') and arrived.stage <> 'failed'
+              and exists (select 1 from attempt a where a.message_id = o.id and a.outcome = 'in_doubt')
+      )
     returning o.id, o.state, o.reason_code, o.reason
 ), story as (
     insert into transition (message_id, state, reason_code, reason)

@@ -122,18 +122,22 @@ with over as materialized (
 insert into transition (message_id, state, reason_code, reason)
 select id, 'expired', 'expired', 'Its time ran out before it could be sent.' from late;
 
--- Move one message from `sending` (or `in_doubt`) to what became of it, and close its attempt. The message is found by
--- its id; its state is asked for in a form that no index answers, or all that is in doubt could be read for it.
+-- Move one message from `sending` (or `in_doubt`) to what became of it, and close its attempt. Only the last attempt may
+-- say so (null: it is the operator who does): an earlier one that is answered late must not end the one under way. An
+-- attempt in doubt keeps what it is called at WhatsApp. The message is found by its id; its state is asked for in a form
+-- that no index answers, or all that is in doubt could be read for it.
 -- name: settle
 with moved as (
-    update outbox
+    update outbox o
     set state = %(state)s, reason_code = %(code)s, reason = %(reason)s, updated_at = now(),
-        external_id = coalesce(%(external_id)s, external_id)
-    where id = %(message_id)s and (state || '') = any(%(from_states)s::text[])
-    returning id
+        external_id = coalesce(%(external_id)s, o.external_id)
+    where o.id = %(message_id)s and (o.state || '') = any(%(from_states)s::text[])
+      and not exists (select 1 from attempt later where later.message_id = o.id and later.id > %(attempt_id)s::bigint)
+    returning o.id
 ), closed as (
     update attempt
-    set ended_at = now(), outcome = %(state)s, reason = %(reason)s
+    set ended_at = now(), outcome = %(state)s, reason = %(reason)s,
+        external_id = case when %(state)s::text = 'in_doubt' then %(external_id)s end
     where message_id in (select id from moved) and ended_at is null
 ), story as (
     insert into transition (message_id, state, reason_code, reason)
@@ -154,11 +158,34 @@ where id = %(device_id)s and held_until is not null;
 
 -- Attempts under way whose owner is gone: what became of them must be found out.
 -- name: orphans
-select o.id as message_id, o.device_id, o.kind, o.recipient, o.external_id, a.id as attempt_id, a.secret, a.owner
+select o.id as message_id, o.device_id, o.external_id, a.id as attempt_id, a.secret,
+       a.started_at > coalesce(d.linked_at, d.created_at) as session_stands
 from outbox o
 join attempt a on a.message_id = o.id and a.ended_at is null
+join device d on d.id = a.device_id
 where o.state = 'sending' and o.device_id = any(%(device_ids)s) and a.owner <> %(owner)s
 order by o.id;
+
+-- Attempts under way for longer than any attempt takes, whoever made them: nobody is at them any more.
+-- name: stranded
+select o.id as message_id, o.device_id, o.external_id, a.id as attempt_id, a.secret,
+       a.started_at > coalesce(d.linked_at, d.created_at) as session_stands
+from outbox o
+join attempt a on a.message_id = o.id and a.ended_at is null
+join device d on d.id = a.device_id
+where o.state = 'sending' and o.device_id = any(%(device_ids)s)
+  and a.started_at < now() - make_interval(secs => %(seconds)s)
+order by o.id;
+
+-- What the attempts of a message that ended in doubt are called at WhatsApp.
+-- name: doubtful_ids
+select device_id, external_id from attempt where message_id = %(message_id)s and external_id is not null;
+
+-- Note what an attempt in doubt is called at WhatsApp: its answer came late.
+-- name: name_doubt
+update attempt set external_id = coalesce(external_id, %(external_id)s)
+where id = %(attempt_id)s and outcome = 'in_doubt'
+returning id;
 
 -- One at a time of those that learn a message's id and those that bring its receipts: at once, each would miss what
 -- the other has not committed yet, and the receipt would be lost. In one order, so that none waits for the other.
@@ -171,22 +198,40 @@ from (
 ) as keys;
 
 -- Apply receipts: sent -> delivered -> read; an in-doubt message that got a receipt was sent.
--- A later stage never goes back to an earlier one.
+-- A later stage never goes back to an earlier one. A receipt for an attempt that ended in doubt proves that the message
+-- arrived, whatever became of it since: one that was queued again is not sent a second time. While it is being sent
+-- again, it is left alone: that attempt's own outcome comes first, and asks then.
 -- name: apply_receipts
 with arrived as (
-    select distinct on (external_id) external_id, stage
+    select external_id, stage
     from unnest(%(external_ids)s::text[], %(stages)s::text[]) as r (external_id, stage)
-    order by external_id, array_position(array['sent', 'delivered', 'read'], stage) desc
+), concerned as (
+    select o.id, arrived.stage, false as of_doubt
+    from arrived join outbox o on o.device_id = %(device_id)s and o.external_id = arrived.external_id
+    union all
+    select a.message_id, arrived.stage, true
+    from arrived join attempt a on a.device_id = %(device_id)s and a.external_id = arrived.external_id
+), furthest as (
+    select distinct on (id) id, stage, bool_or(of_doubt) over (partition by id) as of_doubt
+    from concerned
+    order by id, array_position(array['sent', 'delivered', 'read'], stage) desc
 ), moved as (
     update outbox o
-    set state = arrived.stage, reason_code = 'receipt',
-        reason = case when o.state = 'in_doubt' then 'Settled by a receipt.' else '' end, updated_at = now()
-    from arrived
-    where o.device_id = %(device_id)s and o.external_id = arrived.external_id
+    set state = furthest.stage, reason_code = 'receipt',
+        reason = case
+            when o.state = 'in_doubt' then 'Settled by a receipt.'
+            when o.state in ('queued', 'failed', 'expired', 'cancelled')
+                then 'A receipt came for an attempt that had been in doubt: it had arrived.'
+            else ''
+        end,
+        updated_at = now()
+    from furthest
+    where o.id = furthest.id
       and (
           o.state = 'in_doubt'
+          or furthest.of_doubt and o.state in ('queued', 'failed', 'expired', 'cancelled')
           or coalesce(array_position(array['sent', 'delivered', 'read'], o.state), 9)
-             < array_position(array['sent', 'delivered', 'read'], arrived.stage)
+             < array_position(array['sent', 'delivered', 'read'], furthest.stage)
       )
     returning o.id, o.state, o.reason
 ), story as (
@@ -267,7 +312,7 @@ select id, state, reason_code, reason from outbox where id = any(%(ids)s);
 
 -- Recent in-doubt messages of these devices with the secret of their last attempt, to ask the platform about them.
 -- name: doubtful
-select o.id as message_id, o.device_id, a.id as attempt_id, a.secret, o.external_id
+select o.id as message_id, o.device_id, a.id as attempt_id, a.secret, o.external_id, true as session_stands
 from outbox o
 join lateral (select id, secret from attempt where message_id = o.id order by id desc limit 1) a on true
 where o.device_id = any(%(device_ids)s) and o.state = 'in_doubt' and o.updated_at > now() - interval '1 day'
@@ -300,3 +345,39 @@ with late as (
 )
 insert into transition (message_id, state, reason_code, reason)
 select id, 'expired', 'expired', 'Its time ran out before it could be sent.' from late;
+
+-- What a removed device left behind: nobody works on its lane any more. What was on its way then, long ago, may have
+-- gone; what had certainly not gone by then (it was queued again) never will.
+-- name: end_removed
+with left_behind as (
+    select o.id
+    from device d join outbox o on o.device_id = d.id and o.state = 'queued'
+    where d.removed_at is not null
+    union all
+    select o.id
+    from device d join outbox o on o.device_id = d.id and o.state = 'sending'
+    where d.removed_at is not null
+      and greatest(o.updated_at, d.removed_at) < now() - make_interval(secs => %(seconds)s)
+), ended as (
+    update outbox o
+    set state = case o.state when 'sending' then 'in_doubt' else 'cancelled' end, reason_code = 'device_removed',
+        reason = case o.state
+            when 'sending' then 'Its device was removed while the message was on its way.'
+            else 'Its device was removed.'
+        end,
+        updated_at = now()
+    from left_behind
+    where o.id = left_behind.id and o.state in ('queued', 'sending')
+    returning o.id, o.state, o.reason
+), closed as (
+    update attempt a
+    set ended_at = now(), outcome = 'in_doubt', reason = ended.reason
+    from ended
+    where a.message_id = ended.id and a.ended_at is null
+)
+insert into transition (message_id, state, reason_code, reason)
+select id, state, 'device_removed', reason from ended;
+
+-- Whether a message's device was removed.
+-- name: is_of_removed_device
+select 1 from outbox o join device d on d.id = o.device_id where o.id = %(message_id)s and d.removed_at is not null;

@@ -157,16 +157,16 @@ def test_what_never_left_counts_for_nothing_and_what_was_refused_for_the_gap_alo
     sender = lane(database, Rules(gap_seconds=60, per_hour=1))
     never_left = claim(sender, device)
     assert never_left is not None
-    sender.queued_again(never_left.message_id, "not_connected", "It never left.")
+    sender.queued_again(never_left, "not_connected", "It never left.")
     refused = claim(sender, device)
     assert refused is not None
-    sender.failed(refused.message_id, "refused", "No.")
+    sender.failed(refused, "refused", "No.")
     assert claim(sender, device) is None
     assert row(connection, device).held_code == "gap"
     age(connection, device, seconds=61)
     doubtful = claim(sender, device)
     assert doubtful is not None
-    sender.in_doubt(doubtful.message_id, "no_answer", "Nobody knows.", None)
+    sender.in_doubt(doubtful, "no_answer", "Nobody knows.", None)
     assert claim(sender, device) is None
     assert row(connection, device).held_code == "hourly_cap"
 
@@ -307,7 +307,7 @@ def test_a_claim_never_sends_to_a_number_that_opted_out_after_the_message_was_qu
     claimed = claim(sender, device)
     assert claimed is not None
     assert care.opt_out(connection, [gone], source="operator").cancelled == 0
-    sender.queued_again(claimed.message_id, "not_connected", "It never left.")
+    sender.queued_again(claimed, "not_connected", "It never left.")
     assert send(sender, device) == next_one
     assert state(connection, stopped) == ("cancelled", "opted_out")
     told = outbox.message(connection, stopped)
@@ -411,7 +411,7 @@ def test_a_doubt_that_outlasts_the_patience_is_queued_again_and_says_so(
     for _ in range(2):
         claimed = claim(sender, device)
         assert claimed is not None
-        sender.in_doubt(claimed.message_id, "no_answer", "Nobody knows.", None)
+        sender.in_doubt(claimed, "no_answer", "Nobody knows.", None)
     connection.execute("update outbox set updated_at = now() - interval '11 minutes' where id = %s", (old,))
     assert sender.end_patience([device.id], 600) == 1
     assert sender.end_patience([device.id], 600) == 0

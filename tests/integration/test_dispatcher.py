@@ -443,8 +443,9 @@ def test_doubts_that_nobody_can_settle_keep_none_from_being_asked_about(
         stack.callback(database.close)
         dead = Outbox(database, "dead")
         for message_id in unknown:
-            assert dead.claim(lane, message_id.to_bytes(32, "big")) is not None
-            dead.in_doubt(message_id, "no_reply", "no reply", None)
+            claim = dead.claim(lane, message_id.to_bytes(32, "big"))
+            assert claim is not None
+            dead.in_doubt(claim, "no_reply", "no reply", None)
     stand_ins.stand_ins.set_fault("ultramsg", "reset-after-recording")
     arrived = accept_texts(connection, lane, "arrived")
     dispatcher = platform.start("ultramsg", lane)

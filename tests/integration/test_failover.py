@@ -71,7 +71,7 @@ def test_what_may_have_been_sent_never_moves(connection: Connection, database: D
     sender = Outbox(database, "owner")
     claim = claim_next(sender, first)
     if outcome == "in_doubt":
-        sender.in_doubt(message, "no_answer", "No answer.", None)
+        sender.in_doubt(claim, "no_answer", "No answer.", None)
     elif outcome == "sent":
         sender.sent(claim, "3EB0")
     assert move(connection) == []
@@ -161,12 +161,12 @@ def test_a_message_that_was_tried_often_enough_moves(connection: Connection, dat
     wablas, whatsapp = new_device(connection, "wablas"), new_device(connection)
     online(connection, whatsapp)
     fallbacks.replace(connection, wablas, [whatsapp])
-    [message] = accept_texts(connection, wablas, "hello")
+    accept_texts(connection, wablas, "hello")
     sender = Outbox(database, "owner")
     for attempt in range(5):
         assert move(connection) == [], f"attempt {attempt}"
-        claim_next(sender, wablas)
-        sender.queued_again(message, "throttled", "Too many requests.")
+        claim = claim_next(sender, wablas)
+        sender.queued_again(claim, "throttled", "Too many requests.")
     sender.hold_lane(wablas, 60.0, "Too many requests.")
     assert move(connection) == [whatsapp]
 

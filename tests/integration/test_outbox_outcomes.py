@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -49,24 +50,19 @@ Move = Callable[[Outbox, Claim], object]
 MOVES: dict[str, tuple[Move, str, set[str]]] = {
     "sent": (lambda sender, claim: sender.sent(claim, None), "sent", {"sending", "in_doubt"}),
     "failed": (
-        lambda sender, claim: sender.failed(claim.message_id, "no", "No."),
+        lambda sender, claim: sender.failed(claim, "no", "No."),
         "failed",
         {"sending", "in_doubt"},
     ),
     "queued again": (
-        lambda sender, claim: sender.queued_again(claim.message_id, "not_sent", "Not sent."),
+        lambda sender, claim: sender.queued_again(claim, "not_sent", "Not sent."),
         "queued",
         {"sending", "in_doubt"},
     ),
     "in doubt": (
-        lambda sender, claim: sender.in_doubt(claim.message_id, "no_answer", "No answer.", None),
+        lambda sender, claim: sender.in_doubt(claim, "no_answer", "No answer.", None),
         "in_doubt",
         {"sending"},
-    ),
-    "settled as sent": (
-        lambda sender, claim: sender.settled_as_sent(claim.message_id, None, "The platform has it."),
-        "sent",
-        {"in_doubt"},
     ),
 }
 
@@ -99,9 +95,9 @@ def test_the_operator_settles_doubts_and_nothing_else(connection: Connection, cl
 def test_the_story_of_a_message_tells_each_state_with_its_reason(
     connection: Connection, sender: Outbox, claim: Claim
 ) -> None:
-    sender.queued_again(claim.message_id, "not_connected", "The device was not connected.")
+    sender.queued_again(claim, "not_connected", "The device was not connected.")
     again = claim_next(sender, claim.device_id)
-    sender.in_doubt(again.message_id, "no_answer", "WhatsApp did not answer in time.", "3EB0A1")
+    sender.in_doubt(again, "no_answer", "WhatsApp did not answer in time.", "3EB0A1")
     assert outbox.resolve(connection, claim.message_id, sent=False)
     last = claim_next(sender, claim.device_id)
     sender.sent(last, "3EB0A2")
@@ -136,7 +132,7 @@ def test_what_certainly_did_not_leave_is_at_the_head_of_its_lane_again(
     connection: Connection, sender: Outbox, claim: Claim
 ) -> None:
     accept_texts(connection, claim.device_id, "the next")
-    sender.queued_again(claim.message_id, "not_sent", "Not sent.")
+    sender.queued_again(claim, "not_sent", "Not sent.")
     again = claim_next(sender, claim.device_id)
     assert (again.message_id, again.attempt) == (claim.message_id, 2)
     assert again.secret != claim.secret
@@ -144,14 +140,17 @@ def test_what_certainly_did_not_leave_is_at_the_head_of_its_lane_again(
 
 def test_a_doubt_does_not_block_its_lane(connection: Connection, sender: Outbox, claim: Claim) -> None:
     accept_texts(connection, claim.device_id, "the next")
-    sender.in_doubt(claim.message_id, "no_answer", "No answer.", "3EB0B1")
+    sender.in_doubt(claim, "no_answer", "No answer.", "3EB0B1")
     assert sender.lanes_with_work([claim.device_id]) == [claim.device_id]
     assert claim_next(sender, claim.device_id).body == "the next"
 
 
-def test_a_message_that_does_not_exist_is_settled_by_nobody(connection: Connection, sender: Outbox) -> None:
-    sender.failed(0, "no", "No.")
-    sender.in_doubt(0, "no", "No.", "3EB0")
+def test_a_message_that_does_not_exist_is_settled_by_nobody(
+    connection: Connection, sender: Outbox, claim: Claim
+) -> None:
+    nobody = replace(claim, message_id=0)
+    sender.failed(nobody, "no", "No.")
+    sender.in_doubt(nobody, "no", "No.", "3EB0")
     assert not outbox.resolve(connection, 0, sent=True)
     assert outbox.message(connection, 0) is None
     assert outbox.states(connection, [0]) == {}
@@ -169,7 +168,7 @@ def test_attempts_of_another_owner_are_orphans(database: Database, connection: C
     [orphan] = alive.orphans([device_id])
     assert (orphan.message_id, orphan.attempt_id, orphan.secret) == (lost.message_id, lost.attempt_id, lost.secret)
     assert orphan.external_id is None
-    alive.queued_again(orphan.message_id, "never_left", "It never left.")
+    alive.queued_again(orphan, "never_left", "It never left.")
     assert alive.orphans([device_id]) == []
     assert alive.orphans([new_device(connection)]) == []
     assert alive.orphans([]) == []
@@ -180,10 +179,10 @@ def test_doubts_are_listed_oldest_first_with_the_secret_of_their_last_attempt(
 ) -> None:
     accept_texts(connection, device_id, "first", "second", "third")
     claims = [claim_next(sender, device_id) for _ in range(2)]
-    sender.queued_again(claims[0].message_id, "not_sent", "Not sent.")
+    sender.queued_again(claims[0], "not_sent", "Not sent.")
     claims[0] = claim_next(sender, device_id)
     for each in reversed(claims):
-        sender.in_doubt(each.message_id, "no_answer", "No answer.", None)
+        sender.in_doubt(each, "no_answer", "No answer.", None)
     doubtful = sender.doubtful([device_id])
     assert [(each.message_id, each.secret) for each in doubtful] == [(each.message_id, each.secret) for each in claims]
     name = outbox.message(connection, claims[0].message_id)["device"]  # type: ignore[index]  # it is there
@@ -259,7 +258,7 @@ def test_a_receipt_settles_a_doubt(
 
     if early:
         receive()
-    sender.in_doubt(claim.message_id, "process_ended", "Its process ended.", "3EB0H1")
+    sender.in_doubt(claim, "process_ended", "Its process ended.", "3EB0H1")
     if not early:
         receive()
     found = outbox.message(connection, claim.message_id)
@@ -303,7 +302,7 @@ def test_a_receipt_that_meets_an_outcome_being_committed_is_not_lost(
         if outcome == "sent":
             writer.sent(claim, "3EB0J1")
         else:
-            writer.in_doubt(claim.message_id, "no_answer", "No answer.", "3EB0J1")
+            writer.in_doubt(claim, "no_answer", "No answer.", "3EB0J1")
 
     def receive() -> None:
         sender.apply_receipts(claim.device_id, [("3EB0J1", "delivered")])

@@ -94,7 +94,7 @@ def test_finished_messages_go_with_all_that_belongs_to_them(connection: Connecti
 def test_what_is_young_unfinished_or_in_doubt_stays(connection: Connection, database: Database) -> None:
     device_id, sender = new_device(connection), Outbox(database, "owner")
     doubtful, sending, queued, old = accept_texts(connection, device_id, "doubtful", "sending", "queued", "old")
-    sender.in_doubt(claim_next(sender, device_id).message_id, "no_answer", "No answer.", "WA-doubt")
+    sender.in_doubt(claim_next(sender, device_id), "no_answer", "No answer.", "WA-doubt")
     claim_next(sender, device_id)
     finish(connection, old, "cancelled")
     age(connection, DAYS * 100)
