@@ -200,7 +200,7 @@ def _authorization(account: Account) -> dict[str, str]:
 def _verdict(reply: Mapping[str, Any]) -> bool | None:
     value = reply["status"] if "status" in reply else reply.get("Status")
     if isinstance(value, str):
-        return {"true": True, "false": False}.get(value.lower())
+        return {"true": True, "false": False}.get(value)
     return value if isinstance(value, bool) else None
 
 
