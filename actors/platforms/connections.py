@@ -78,9 +78,14 @@ class _TimedTlsSocket(ssl.SSLSocket):
 
 
 class _Timed(HTTPConnection):
-    """A connection over a timed socket that counts as dropped once it has been idle for long."""
+    """A connection over a timed socket that counts as dropped once it has been idle for long.
+
+    It sends a request's head and body at once: each call of the system costs a thread its turn, and there are many.
+    """
 
     _used = 0.0
+    #: What is to be sent, while a request is put together.
+    _held: bytearray | None = None
 
     def _new_conn(self) -> socket.socket:
         plain = super()._new_conn()
@@ -91,7 +96,20 @@ class _Timed(HTTPConnection):
 
     def request(self, *arguments: Any, **named: Any) -> None:
         self._used = time.monotonic()
-        super().request(*arguments, **named)
+        self._held = bytearray()
+        try:
+            super().request(*arguments, **named)
+            whole = bytes(self._held)
+        finally:
+            self._held = None
+        self.send(whole)
+
+    def send(self, data: Any) -> None:
+        """Send ``data``, or keep it until its request is whole."""
+        if self._held is None:
+            super().send(data)
+        else:
+            self._held += data
 
     @property
     def is_connected(self) -> bool:

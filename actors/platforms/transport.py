@@ -1,7 +1,7 @@
 """The one HTTP transport of all platforms: a request goes out at most once, and its fate is told honestly.
 
-Built on requests, with everything off that could send twice, send elsewhere or wait for ever: no retries, no
-redirects, no proxies or credentials from the environment, no cookies; a total deadline, a cap on replies.
+Built on the adapter of requests, without a session and so without what could send twice or elsewhere: no retries, no
+redirects, no proxies or credentials from the environment, no cookies; and with a total deadline and a cap on replies.
 An exception's text holds the URL, and with some platforms so the credential: only its class is ever told.
 """
 
@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import logging
 import ssl
-import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
-from http.cookiejar import DefaultCookiePolicy
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import requests
@@ -76,7 +75,6 @@ class PlatformTransport:
     def __init__(self, connections: int = 16, ca_file: Path | None = None) -> None:
         self._adapter = OneAttemptAdapter(connections)
         self._verify: bool | str = True if ca_file is None else str(ca_file)
-        self._threads = threading.local()
 
     def send(
         self,
@@ -179,38 +177,21 @@ class PlatformTransport:
         """Close the idle connections. A send under way keeps its own until it ends."""
         self._adapter.close()
 
-    def _session(self) -> requests.Session:
-        """Return this thread's session; all of them share one adapter, and so its connections."""
-        session: requests.Session | None = getattr(self._threads, "session", None)
-        if session is None:
-            session = _Session()
-            session.trust_env = False
-            session.headers["User-Agent"] = "Salamander"
-            session.verify = self._verify
-            session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-            session.mount("https://", self._adapter)
-            session.mount("http://", self._adapter)
-            self._threads.session = session
-        return session
-
     def _exchange(
         self, request: Request, contract: PlatformContract, seconds: float | None, proxy: str | None
     ) -> Reply | Rejected | Retryable | Unknown:
         try:
-            session = self._session()
-            prepared = session.prepare_request(
-                requests.Request(request.method, request.url, headers=dict(request.headers), data=request.body)
-            )
+            prepared = _prepared(request)
         except Exception as error:  # noqa: BLE001 - nothing was sent yet, so the failure is ours
             return Rejected("request_invalid", f"the request cannot be made ({_name(error)})", Scope.CONFIG)
         total = contract.timeouts.total_seconds if seconds is None else seconds
         attempt.deadline = time.monotonic() + total
         try:
-            response = session.send(
+            response = self._adapter.send(
                 prepared,
                 stream=True,
-                allow_redirects=False,
                 timeout=(min(contract.timeouts.connect_seconds, total), total),
+                verify=self._verify,
                 proxies={"http": proxy, "https": proxy} if proxy else {},
             )
             with closing(response):
@@ -226,12 +207,28 @@ class PlatformTransport:
             attempt.deadline = None
 
 
-class _Session(requests.Session):
-    """A session that does not even look at redirects: looking reads the whole body, however long it is."""
+def _prepared(request: Request) -> requests.PreparedRequest:
+    """Return a request as requests' adapter sends it.
 
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        del resp
-        return None
+    Raises:
+        Exception: its address or a header is none.
+    """
+    prepared = requests.PreparedRequest()
+    prepared.method = request.method
+    prepared.url = _usable_url(request.url)
+    prepared.prepare_headers({"User-Agent": "Salamander", **request.headers})
+    prepared.body = request.body
+    if request.body is not None:
+        prepared.headers["Content-Length"] = str(len(request.body))
+    return prepared
+
+
+@lru_cache(maxsize=256)
+def _usable_url(url: str) -> str | None:
+    """Return an address in the form in which it is requested; most accounts have one for all that they send."""
+    prepared = requests.PreparedRequest()
+    prepared.prepare_url(url, None)
+    return prepared.url
 
 
 def judge_failure(error: Exception) -> Rejected | Retryable | Unknown:
