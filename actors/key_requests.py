@@ -44,7 +44,7 @@ def add_key(connection: Connection, message: AddKey) -> str:
         device_ids=bound,
         per_minute=message.per_minute,
     )
-    logger().info("Added an API key", key=message.public_id, scope=message.scope)
+    logger().info("Added an API key", key_id=message.public_id, scope=message.scope)
     return message.public_id
 
 
@@ -56,5 +56,5 @@ def revoke_key(connection: Connection, message: RevokeKey) -> str:
     """
     if not (is_storable(message.public_id) and keys.revoke(connection, message.public_id)):
         raise NotFound(f"There is no key {message.public_id!r} to revoke.", "See run.py key list.", code="unknown_key")
-    logger().info("Revoked an API key", key=message.public_id)
+    logger().info("Revoked an API key", key_id=message.public_id)
     return message.public_id

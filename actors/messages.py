@@ -80,7 +80,10 @@ class AddDevice:
 
 @dataclass(frozen=True)
 class DeviceCommand:
-    """Tell a device something: pair, refresh, pause, resume or remove. ``number`` asks for a pairing code."""
+    """Tell a device something: pair, refresh, pause, resume, remove, or check whether ``number`` is on WhatsApp.
+
+    With ``pair``, ``number`` asks for a pairing code.
+    """
 
     device: str
     command: str

@@ -164,7 +164,7 @@ def _check_companion(jid: str, platform: str | None) -> None:
 
 
 def command_device(connection: Connection, message: DeviceCommand, office: Office) -> str:
-    """Pair, refresh, pause, resume or remove a device."""
+    """Pair, refresh, pause, resume or remove a device, or have it ask about a number."""
     device = devices.by_name(connection, message.device)
     _refuse_senseless(device, message.command)
     if message.command in {"pause", "resume"}:
@@ -189,13 +189,16 @@ def recycle_shard(_connection: Connection, message: RecycleShard, office: Office
 def _refuse_senseless(device: Device, command: str) -> None:
     """Refuse a command that makes no sense for a device as it is."""
     name = device.name
-    if not device.is_whatsapp and command in {"pair", "refresh"}:
-        verb = "paired" if command == "pair" else "refreshed"
+    if not device.is_whatsapp and command in {"pair", "refresh", "check"}:
+        verb = {"pair": "paired", "refresh": "refreshed", "check": "asked"}[command]
         reason = f"{name} sends through {device.platform}; there is no session to be {verb}."
         raise Refused(reason, f"See run.py device show {name}.", code="platform_device")
     if command == "pair" and device.jid is not None and device.state != "needs_pairing":
         reason = f"{name} is linked already ({device.jid})."
         raise Refused(reason, "To link another phone, remove the device and add it again.", code="already_linked")
+    if command == "check" and device.state != "online":
+        reason = f"{name} is {device.state}; only an online device can ask WhatsApp."
+        raise Refused(reason, f"See run.py device show {name}.", code="not_online")
     if command == "refresh" and device.jid is None:
         raise Refused(f"{name} has no phone linked.", f"Link one: run.py device pair {name}", code="needs_pairing")
     if command in {"refresh", "pair"} and device.desired_state == "paused":

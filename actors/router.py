@@ -11,13 +11,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from actors import uploads
 from actors.child import SupervisedChild
 from actors.messages import (
     BatchAnswer,
     Done,
+    Media,
     MessageAccepted,
     MessageRejected,
     RequestRefused,
@@ -135,6 +138,8 @@ class Router(SupervisedChild):
         """Return the message in its final form, or raise :class:`Problem`."""
         if device is None:
             raise Problem("unknown_device", f"There is no device named {message.device!r}.", "See run.py device list.")
+        if message.media is not None:
+            message = replace(message, media=self._media_of(message.media))
         checked = check_message(
             message, region=self.settings.default_region, loopback_media=self._loopback, now=datetime.now(UTC)
         )
@@ -158,6 +163,17 @@ class Router(SupervisedChild):
             not_before=message.not_before,
             expires_at=message.expires_at,
         )
+
+    def _media_of(self, media: Media) -> Media:
+        """Return media with what is known of an uploaded file, which is kept from now on."""
+        upload_id = uploads.id_in(media.url)
+        if upload_id is None:
+            return media
+        upload = uploads.find(self.home, upload_id)
+        if upload is None:
+            raise Problem("unknown_upload", f"There is no uploaded file {upload_id}.", "Upload it again.")
+        uploads.named_now(self.home, upload_id)
+        return Media(media.url, media.kind, media.name or upload.name)
 
     @staticmethod
     def _opted_out(connection: Connection, fresh: Sequence[tuple[int, NewMessage]]) -> list[int]:

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 import phonenumbers
 
 from actors.messages import Media, SendMessage
+from actors.uploads import id_in
 from storage.text import is_storable, storable
 
 #: The kinds of media there are.
@@ -104,20 +105,33 @@ def _parsed(text: str, region: str | None) -> phonenumbers.PhoneNumber | None:
 
 
 def check_media(media: Media, *, loopback_allowed: bool) -> tuple[str, str, str]:
-    """Return a media reference as (kind, URL, file name).
+    """Return a media reference as (kind, URL, file name). An uploaded file's name says what it is.
 
     Raises:
         Problem: the URL is malformed, not https (http only to loopback, and only where allowed), carries a
             password, or the kind is unknown.
     """
+    uploaded = id_in(media.url) is not None
+    path = "" if uploaded else _check_media_url(media.url, loopback_allowed=loopback_allowed)
+    if not is_storable(media.name):
+        raise Problem("bad_media", "The media file's name is not valid Unicode or holds NUL.", "Give another name.")
+    name = media.name or storable(unquote(path.rsplit("/", 1)[-1])) or "file"
+    kind = media.kind or _kind_of(name)
+    if kind not in MEDIA_KINDS:
+        raise Problem("bad_media", f"{kind!r} is no kind of media.", f"Use one of {', '.join(MEDIA_KINDS)}.")
+    return kind, media.url, name[:200]
+
+
+def _check_media_url(url: str, *, loopback_allowed: bool) -> str:
+    """Return the path of a media URL, or raise :class:`Problem`."""
     try:
-        parts = urlsplit(media.url)
+        parts = urlsplit(url)
         _ = parts.port  # raises when it is not a number
     except ValueError:
         parts = urlsplit("")
-    if not parts.hostname or parts.scheme not in {"http", "https"} or not media.url.isprintable() or " " in media.url:
+    if not parts.hostname or parts.scheme not in {"http", "https"} or not url.isprintable() or " " in url:
         raise Problem("bad_media", "The media reference is not an http(s) URL.", "Give a public https URL.")
-    if len(media.url) > _URL_LIMIT:
+    if len(url) > _URL_LIMIT:
         raise Problem("bad_media", f"The media URL is longer than {_URL_LIMIT:,} characters.", "Give a shorter one.")
     if parts.username or parts.password:
         raise Problem("bad_media", "The media URL carries a user name or password.", "Use a URL without one.")
@@ -126,13 +140,7 @@ def check_media(media: Media, *, loopback_allowed: bool) -> tuple[str, str, str]
         raise Problem("bad_media", "The media URL points to this machine.", "Give a public https URL.")
     if parts.scheme == "http" and not loopback:
         raise Problem("bad_media", "The media URL is not https.", "Give a public https URL.")
-    if not is_storable(media.name):
-        raise Problem("bad_media", "The media file's name is not valid Unicode or holds NUL.", "Give another name.")
-    name = media.name or storable(unquote(parts.path.rsplit("/", 1)[-1])) or "file"
-    kind = media.kind or _kind_of(name)
-    if kind not in MEDIA_KINDS:
-        raise Problem("bad_media", f"{kind!r} is no kind of media.", f"Use one of {', '.join(MEDIA_KINDS)}.")
-    return kind, media.url, name[:200]
+    return parts.path
 
 
 def _kind_of(name: str) -> str:

@@ -82,6 +82,11 @@ class Home:
         return self.logs / "salamander.log"
 
     @property
+    def uploads(self) -> Path:
+        """Files that were uploaded to be sent."""
+        return self.path / "uploads"
+
+    @property
     def journal(self) -> Path:
         """Evidence about sends that PostgreSQL could not take at the time."""
         return self.path / "journal"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from gateway import api, health
+from gateway.api.uploads import tidy_uploads
 from gateway.callers import Authentication
 from gateway.guard import Guard
 from gateway.problems import tell_problems
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 #: The parts of the gateway; each gives its addresses. The dashboard (gateway/dashboard, at /) and /metrics join here.
 _PARTS: tuple[Callable[[Context], APIRouter], ...] = (health.router, api.router)
 #: What runs as long as the gateway serves: each is started once and cancelled at the end.
-_TASKS: tuple[Callable[[Context], Awaitable[None]], ...] = ()
+_TASKS: tuple[Callable[[Context], Awaitable[None]], ...] = (tidy_uploads,)
 
 
 def create_app(context: Context) -> FastAPI:
@@ -56,4 +57,5 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(Authentication, context=context)
     app.add_middleware(Guard, context=context)
     app.state.context = context
+    api.describe(app)
     return app

@@ -27,12 +27,14 @@ _BY_CODE: Mapping[str, HTTPStatus] = MappingProxyType(
     {
         "unknown_device": HTTPStatus.NOT_FOUND,
         "unknown_message": HTTPStatus.NOT_FOUND,
+        "unknown_platform": HTTPStatus.NOT_FOUND,
         "not_found": HTTPStatus.NOT_FOUND,
         "no_key": HTTPStatus.UNAUTHORIZED,
         "scope_missing": HTTPStatus.FORBIDDEN,
         "bound_key": HTTPStatus.FORBIDDEN,
         "too_many_requests": HTTPStatus.TOO_MANY_REQUESTS,
         "batch_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "no_room": HTTPStatus.INSUFFICIENT_STORAGE,
         "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "body_too_slow": HTTPStatus.REQUEST_TIMEOUT,
@@ -41,6 +43,7 @@ _BY_CODE: Mapping[str, HTTPStatus] = MappingProxyType(
         **dict.fromkeys(
             (
                 "already_linked",
+                "not_online",
                 "key_conflict",
                 "name_taken",
                 "needs_pairing",

@@ -163,3 +163,8 @@ def overview(connection: Connection) -> Row:
 def note_check(connection: Connection, number: str, on_whatsapp: bool) -> None:
     """Note what WhatsApp said about a number."""
     connection.execute(_SQL["note_check"], {"number": number, "on_whatsapp": on_whatsapp})
+
+
+def check_of(connection: Connection, number: str) -> Row | None:
+    """Return what WhatsApp said about a number (``on_whatsapp``, ``checked_at``), or None when it was never asked."""
+    return connection.execute(_SQL["check_of"], {"number": number}).fetchone()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from storage.sql import queries
@@ -19,6 +20,8 @@ _SQL = queries("events")
 
 #: A stranger chooses the id of the message he sends; one longer than an index entry could never be recorded.
 _KEY_LIMIT = 255
+#: A place as readers keep it; both numbers fit into 63 bits.
+_PLACE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,55 @@ def record(connection: Connection, device_id: int, events: Sequence[Event]) -> l
         },
     )
     return [row["external_id"] for row in rows]
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where a reader of events is: after which one, in the order in which none can be missed."""
+
+    transaction: int = 0
+    id: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.transaction}-{self.id}"
+
+    @classmethod
+    def read(cls, text: str) -> Place | None:
+        """Return the place that ``text`` names, or None when it names none."""
+        found = _PLACE.fullmatch(text)
+        return cls(int(found.group(1)), int(found.group(2))) if found else None
+
+    @classmethod
+    def of(cls, row: Row) -> Place:
+        """Return the place after an event."""
+        return cls(row["transaction"], row["id"])
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which events a reader wants. None: of any device, of any kind."""
+
+    device_ids: tuple[int, ...] | None = None
+    device: str | None = None
+    kind: str | None = None
+
+    def takes(self, row: Row) -> bool:
+        """Return whether this is one of them."""
+        return (
+            (self.device_ids is None or row["device_id"] in self.device_ids)
+            and self.device in {None, row["device"]}
+            and self.kind in {None, row["kind"]}
+        )
+
+
+def stream(connection: Connection, place: Place | None, wanted: Wanted, limit: int) -> list[Row]:
+    """Return events, oldest first: those after ``place``; without one, the newest."""
+    values: dict[str, Any] = {**asdict(wanted), "limit": limit}
+    values["device_ids"] = None if wanted.device_ids is None else list(wanted.device_ids)
+    if place is None:
+        return connection.execute(_SQL["stream_end"], values).fetchall()
+    values |= {"transaction": str(place.transaction), "id": place.id}
+    return connection.execute(_SQL["stream"], values).fetchall()
 
 
 def _key(external_id: str) -> str:

@@ -460,3 +460,8 @@ def cancel_lane(connection: Connection, device_id: int) -> None:
 def release_lane(connection: Connection, device_id: int) -> None:
     """End a lane's wait."""
     connection.execute(_SQL["release_lane"], {"device_id": device_id})
+
+
+def unfinished_media(connection: Connection, urls: Sequence[str]) -> frozenset[str]:
+    """Return which of these media are named by a message that has no outcome yet."""
+    return frozenset(row["media_url"] for row in connection.execute(_SQL["unfinished_media"], {"urls": list(urls)}))

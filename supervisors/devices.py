@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from actors.whatsapp.device import WhatsAppDevice
-from actors.whatsapp.mailbox import Decision, Depart, DeviceMessage, Pair, Pause, Refresh, Stranded, Unlink, Work
+from actors.whatsapp.mailbox import Check, Decision, Depart, DeviceMessage, Pair, Pause, Refresh, Stranded, Unlink, Work
 from config.logging import logger
 from storage import devices
 from storage.devices import Device
@@ -379,4 +379,6 @@ def _message_of(command: str, number: str | None, request: str) -> DeviceMessage
             return Pause()
         case "pair":
             return Pair(number, request)
+        case "check":
+            return Check(number or "")
     raise ValueError(f"unknown device command {command!r}")

@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from actors.platforms.contract import Account, PlatformContract, PlatformMessage, host_is_allowed
 from actors.platforms.limits import TEMPLATE
 from actors.platforms.templates import TemplateInvalid, template_of
+from actors.uploads import id_in
 from config.errors import Refused
 
 if TYPE_CHECKING:
@@ -209,6 +210,12 @@ def _check_length(title: str, what: str, text: str, longest: int | None) -> None
 
 
 def _check_media(contract: PlatformContract, message: PlatformMessage) -> None:
+    if id_in(message.media_url) is not None:
+        raise MessageNotUsable(
+            f"{contract.title} fetches media itself; it cannot be given an uploaded file.",
+            "Give a public https URL.",
+            code="upload_not_carried",
+        )
     url = message.media_url
     try:
         parts = urlsplit(url)

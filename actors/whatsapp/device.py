@@ -17,6 +17,7 @@ from actors.whatsapp import session
 from actors.whatsapp.events import ClientError, ClientEvent
 from actors.whatsapp.inbound import record_message
 from actors.whatsapp.mailbox import (
+    Check,
     Deadline,
     Depart,
     DeviceMessage,
@@ -35,7 +36,7 @@ from actors.whatsapp.receipt_journal import ReceiptJournal
 from actors.whatsapp.sending import Sender
 from config.errors import Refused
 from config.logging import logger
-from storage import devices, events, restarts
+from storage import care, devices, events, restarts
 from storage.devices import Device
 from storage.restarts import Restart
 
@@ -79,6 +80,7 @@ class WhatsAppDevice:
         self._ban_seconds: float | None = None
         self._sender = Sender(services, row.id, row.name, owner)
         self._sending: asyncio.Task[None] | None = None
+        self._checks: set[asyncio.Task[None]] = set()
 
     @property
     def jid(self) -> str | None:
@@ -122,6 +124,8 @@ class WhatsAppDevice:
                 await self._unlink()
             case Depart():
                 await self._depart(message)
+            case Check(number):
+                self._start_check(number)
             case Unwell(generation):
                 if generation == self._generation:
                     await self._trouble("stuck", "a send hangs in the library")
@@ -189,6 +193,22 @@ class WhatsAppDevice:
         while not self._leaving and client is self._client and self._may_send(client):
             if not await self._sender.send_next(client, give_up):
                 return
+
+    def _start_check(self, number: str) -> None:
+        """Ask WhatsApp about a number beside the mailbox; whoever wants to know looks for the answer's row."""
+        client = self._client
+        if client is not None and client.connected and self.state == "online":
+            task = asyncio.ensure_future(self._check(client, number))
+            self._checks.add(task)
+            task.add_done_callback(self._checks.discard)
+
+    async def _check(self, client: WhatsAppClient, number: str) -> None:
+        try:
+            there = await client.is_on_whatsapp(number)
+        except Exception as error:  # noqa: BLE001 - whatever it was, nothing depends on the answer
+            logger().warning("WhatsApp did not say whether a number is there", device=self.name, reason=str(error))
+            return
+        await self._services.store(care.note_check, number, there)
 
     # --- events ------------------------------------------------------------------------------------------
 

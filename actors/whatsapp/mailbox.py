@@ -42,6 +42,13 @@ class Depart:
 
 
 @dataclass(frozen=True)
+class Check:
+    """Ask WhatsApp whether a number is there, and note its answer."""
+
+    number: str
+
+
+@dataclass(frozen=True)
 class Work:
     """There may be a message on the lane."""
 
@@ -84,7 +91,7 @@ class Happened:
 
 
 DeviceMessage = (
-    Refresh | Pair | Pause | Unlink | Depart | Work | Stranded | Deadline | Unwell | SendingFailed | Happened
+    Refresh | Pair | Pause | Unlink | Depart | Check | Work | Stranded | Deadline | Unwell | SendingFailed | Happened
 )
 
 

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from actors import uploads
 from actors.care import Rules
 from actors.media import MediaNotFetched, fetch_media
 from actors.whatsapp import session
@@ -126,8 +127,18 @@ class Sender:
     async def _content_of(self, claim: Claim) -> Content:
         if claim.kind == "text":
             return Content("text", claim.body)
-        media = await asyncio.to_thread(fetch_media, claim.media_url, loopback_allowed=self._services.loopback)
+        media = await asyncio.to_thread(self._media_of, claim.media_url)
         return Content(claim.kind, claim.body, media, claim.media_name)
+
+    def _media_of(self, media_url: str) -> bytes:
+        upload_id = uploads.id_in(media_url)
+        if upload_id is None:
+            return fetch_media(media_url, loopback_allowed=self._services.loopback)
+        try:
+            return uploads.path_of(self._services.home, upload_id).read_bytes()
+        except OSError as error:
+            sentence = f"The uploaded file cannot be read on this host ({type(error).__name__})."
+            raise MediaNotFetched(sentence, for_good=True) from None
 
     async def _record_answer(self, claim: Claim, call: asyncio.Future[Sent]) -> None:
         """Record the outcome of a call that has returned."""

@@ -93,3 +93,7 @@ where removed_at is null;
 -- name: note_check
 insert into number_check (number, on_whatsapp) values (%(number)s, %(on_whatsapp)s)
 on conflict (number) do update set on_whatsapp = excluded.on_whatsapp, checked_at = now();
+
+-- What WhatsApp said about a number, and when.
+-- name: check_of
+select on_whatsapp, checked_at from number_check where number = %(number)s;

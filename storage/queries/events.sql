@@ -28,3 +28,30 @@ select * from (
     where (%(device)s::text is null or d.name = %(device)s)
     order by e.id desc limit %(limit)s
 ) as newest order by id;
+
+-- Events after a place, in the order of their transactions, up to the oldest that is still under way: nothing can appear
+-- before a place that was read.
+-- name: stream
+select e.transaction::text::bigint as transaction, e.id, e.at, e.device_id, d.name as device, e.kind, e.body
+from event e join device d on d.id = e.device_id
+where (e.transaction, e.id) > (%(transaction)s::text::xid8, %(id)s)
+  and e.transaction < pg_snapshot_xmin(pg_current_snapshot())
+  and (%(device_ids)s::bigint[] is null or e.device_id = any(%(device_ids)s))
+  and (%(device)s::text is null or d.name = %(device)s)
+  and (%(kind)s::text is null or e.kind = %(kind)s)
+order by e.transaction, e.id
+limit %(limit)s;
+
+-- The newest events in that order, the oldest of them first.
+-- name: stream_end
+select * from (
+    select e.transaction::text::bigint as transaction, e.id, e.at, e.device_id, d.name as device, e.kind, e.body
+    from event e join device d on d.id = e.device_id
+    where e.transaction < pg_snapshot_xmin(pg_current_snapshot())
+      and (%(device_ids)s::bigint[] is null or e.device_id = any(%(device_ids)s))
+      and (%(device)s::text is null or d.name = %(device)s)
+      and (%(kind)s::text is null or e.kind = %(kind)s)
+    order by e.transaction desc, e.id desc
+    limit %(limit)s
+) as newest
+order by transaction, id;

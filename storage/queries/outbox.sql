@@ -381,3 +381,9 @@ select id, state, 'device_removed', reason from ended;
 -- Whether a message's device was removed.
 -- name: is_of_removed_device
 select 1 from outbox o join device d on d.id = o.device_id where o.id = %(message_id)s and d.removed_at is not null;
+
+-- Which of these media are named by a message that has no outcome yet.
+-- name: unfinished_media
+select distinct media_url
+from outbox
+where state in ('queued', 'sending', 'in_doubt') and media_url = any(%(urls)s::text[]);
