@@ -18,6 +18,5 @@ create table api_key (
 alter table event add column transaction xid8 not null default pg_current_xact_id();
 create index event_transaction on event (transaction, id);
 
--- What lists filter by, newest first.
-create index outbox_device on outbox (device_id, id);
+-- A recipient's messages, newest first.
 create index outbox_recipient on outbox (recipient, id);

@@ -40,7 +40,7 @@ class Api:
     def problem(self, method: str, path: str, status: int, body: Any = None, **options: Any) -> str:
         """Send a request that must be refused with ``status``, as a whole problem; return its code."""
         reply = self.client.request(method, path, json=body, **options)
-        return problem_of(reply, status)["code"]
+        return str(problem_of(reply, status)["code"])
 
 
 def problem_of(reply: httpx.Response, status: int) -> Any:
