@@ -14,11 +14,13 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from actors.asking import ASK_SECONDS, PAUSE_SECONDS, is_transient, keyed, no_answer, refusal_of
+from actors.endpoint_client import Endpoints
 from actors.messages import (
     AddDevice,
     AddKey,
@@ -68,6 +70,11 @@ class Fleet:
         settings = load_settings(self._home)
         self._router = RouterConnection(self._home)
         self._database = SingleConnection(database_url(self._home, settings))
+
+    @cached_property
+    def endpoints(self) -> Endpoints:
+        """Webhook endpoints."""
+        return Endpoints(self._done, self._database, CredentialSeal(self._home.credentials_key))
 
     def __enter__(self) -> Self:
         return self

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 import time
 from urllib.parse import urlsplit
 
 import requests
 
 from actors.platforms.connections import OneAttemptAdapter, attempt
+from actors.public_addresses import LOOPBACK, AddressRefused, AddressRule, HostUnknown
 
 #: WhatsApp takes documents up to 2 GB and other media up to 16-64 MB; we hold it in memory, so less.
 MEDIA_LIMIT_BYTES = 64 * 1024 * 1024
 #: How long fetching one file may take in all, in seconds.
 MEDIA_SECONDS = 60.0
-#: IPv6 networks without IPv4 reach it through here (RFC 6052).
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class MediaNotFetched(Exception):
@@ -36,6 +33,7 @@ def fetch_media(url: str, *, loopback_allowed: bool) -> bytes:
     _refuse_private_addresses(url, loopback_allowed=loopback_allowed)
     # The time-outs below count from one byte to the next; a server that drips must not hold the lane for ever.
     attempt.deadline = time.monotonic() + MEDIA_SECONDS
+    attempt.rule = _rule(loopback_allowed=loopback_allowed)
     try:
         with requests.Session() as session:
             session.trust_env = False
@@ -53,37 +51,30 @@ def fetch_media(url: str, *, loopback_allowed: bool) -> bytes:
                         raise MediaNotFetched("The media file is larger than 64 MB.", for_good=True)
                     chunks.append(chunk)
                 return b"".join(chunks)
+    except AddressRefused:
+        raise _private() from None  # its name led elsewhere a moment ago
     except requests.RequestException as error:
         raise MediaNotFetched(
             f"The media file could not be fetched ({type(error).__name__}).", for_good=False
         ) from None
     finally:
-        attempt.deadline = None
+        attempt.deadline = attempt.rule = None
 
 
 def _refuse_private_addresses(url: str, *, loopback_allowed: bool) -> None:
     """Refuse hosts that resolve to this machine or a private network: messages must not read internal pages."""
     host = urlsplit(url).hostname or ""
     try:
-        addresses = {info[4][0] for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-    except (OSError, UnicodeError):
+        _rule(loopback_allowed=loopback_allowed).resolve(host)
+    except HostUnknown:
         raise MediaNotFetched("The media URL's host cannot be found.", for_good=False) from None
-    for text in addresses:
-        address = ipaddress.ip_address(str(text).split("%")[0])
-        if address.is_loopback and loopback_allowed:
-            continue
-        if not _is_public(address):
-            raise MediaNotFetched("The media URL points to a private network.", for_good=True)
+    except AddressRefused:
+        raise _private() from None
 
 
-def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address):
-        # Addresses that lead to an IPv4 one are as public as that.
-        embedded = address.ipv4_mapped or address.sixtofour
-        if address in _NAT64:
-            embedded = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-        if embedded is not None:
-            return _is_public(embedded)
-        if address.is_site_local:
-            return False
-    return address.is_global and not address.is_multicast
+def _rule(*, loopback_allowed: bool) -> AddressRule:
+    return AddressRule(LOOPBACK if loopback_allowed else ())
+
+
+def _private() -> MediaNotFetched:
+    return MediaNotFetched("The media URL points to a private network.", for_good=True)

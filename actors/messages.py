@@ -158,6 +158,18 @@ class AddKey:
 
 
 @dataclass(frozen=True)
+class AddEndpoint:
+    """Tell ``url`` of these events (of one device, or of all), signed with the secret; it arrives sealed."""
+
+    url: str
+    events: tuple[str, ...]
+    secret: bytes
+    device: str | None = None
+    description: str = ""
+    request: str = field(default_factory=new_request)
+
+
+@dataclass(frozen=True)
 class RevokeKey:
     """End an API key."""
 
@@ -172,6 +184,45 @@ class RecycleShard:
     shard: str
     request: str = field(default_factory=new_request)
 
+
+@dataclass(frozen=True)
+class ChangeEndpoint:
+    """Change a webhook endpoint; None leaves a part as it is."""
+
+    endpoint_id: int
+    url: str | None = None
+    events: tuple[str, ...] | None = None
+    description: str | None = None
+    enabled: bool | None = None
+    request: str = field(default_factory=new_request)
+
+
+@dataclass(frozen=True)
+class RemoveEndpoint:
+    """Remove a webhook endpoint; what it was still to be told is told to nobody."""
+
+    endpoint_id: int
+    request: str = field(default_factory=new_request)
+
+
+@dataclass(frozen=True)
+class TryEndpoint:
+    """Tell a webhook endpoint something that happened to nobody."""
+
+    endpoint_id: int
+    request: str = field(default_factory=new_request)
+
+
+@dataclass(frozen=True)
+class ReplayDeliveries:
+    """Tell a webhook endpoint its dead letters once more, or one delivery that is over."""
+
+    endpoint_id: int
+    delivery_id: int | None = None
+    request: str = field(default_factory=new_request)
+
+
+EndpointRequest = AddEndpoint | ChangeEndpoint | RemoveEndpoint | TryEndpoint | ReplayDeliveries
 
 # --- answers of the router -------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What the router is asked besides sending: devices, cancelling, resolving, opt-outs, limits, fallbacks.
+"""What the router is asked besides sending: devices, cancelling, resolving, opt-outs, limits, fallbacks, webhooks.
 
 Each request is one function over one transaction; what it gives back is the answer. The router does each once, however
 often it is asked.
@@ -11,24 +11,31 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from actors import care_requests, key_requests
+from actors import care_requests, endpoint_requests, key_requests
 from actors.messages import (
     AddDevice,
+    AddEndpoint,
     AddKey,
     CancelMessage,
+    ChangeEndpoint,
     DeviceCommand,
     DevicesChanged,
+    EndpointRequest,
     OptIn,
     OptOut,
     RecycleShard,
+    RemoveEndpoint,
+    ReplayDeliveries,
     ResolveMessage,
     RevokeKey,
     SetFallbacks,
     SetLimits,
     TellDevice,
+    TryEndpoint,
 )
 from actors.platforms import contract_of
 from actors.platforms.checks import check_account
+from actors.public_addresses import Network
 from actors.validation import check_device_name
 from actors.whatsapp.addresses import names_companion
 from config.errors import Refused
@@ -50,6 +57,7 @@ Request = (
     | AddKey
     | RevokeKey
     | RecycleShard
+    | EndpointRequest
 )
 
 
@@ -60,12 +68,14 @@ class Office:
     Attributes:
         region: the country of numbers written without one, or empty.
         loopback: whether platforms on this machine may be used.
+        networks: private networks that webhook endpoints may be in.
         notices: what the fleet's supervisor is told once the request is committed.
     """
 
     region: str
     seal: CredentialSeal
     loopback: bool = field(kw_only=True)
+    networks: tuple[Network, ...] = ()
     notices: list[object] = field(default_factory=list)
 
 
@@ -125,6 +135,11 @@ def add_key(connection: Connection, message: AddKey, _office: Office) -> str:
 def revoke_key(connection: Connection, message: RevokeKey, _office: Office) -> str:
     """End an API key."""
     return key_requests.revoke_key(connection, message)
+
+
+def endpoint(connection: Connection, message: EndpointRequest, office: Office) -> str:
+    """Do what is asked about a webhook endpoint."""
+    return endpoint_requests.carry_out(connection, message, office.networks)
 
 
 def add_device(connection: Connection, message: AddDevice, office: Office) -> str:
@@ -219,5 +234,10 @@ HANDLERS: Mapping[type, Callable[[Connection, Any, Office], str]] = MappingProxy
         AddKey: add_key,
         RevokeKey: revoke_key,
         RecycleShard: recycle_shard,
+        AddEndpoint: endpoint,
+        ChangeEndpoint: endpoint,
+        RemoveEndpoint: endpoint,
+        TryEndpoint: endpoint,
+        ReplayDeliveries: endpoint,
     }
 )

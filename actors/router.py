@@ -17,6 +17,7 @@ from typing import Any
 
 from actors import uploads
 from actors.child import SupervisedChild
+from actors.endpoint_requests import endpoint_networks
 from actors.messages import (
     BatchAnswer,
     Done,
@@ -213,7 +214,8 @@ class Router(SupervisedChild):
 
     def on_request(self, message: Request, sender: Any) -> None:
         """Do what was asked, once, and answer with what came of it, whatever that is."""
-        office = Office(self.settings.default_region, self._seal, loopback=self._loopback)
+        networks = endpoint_networks(self.settings, loopback=self._loopback)
+        office = Office(self.settings.default_region, self._seal, loopback=self._loopback, networks=networks)
         try:
             with self._database.transaction() as connection:
                 answer = handled.find(connection, message.request)
@@ -231,6 +233,7 @@ class Router(SupervisedChild):
     on_cancel_message = on_resolve_message = on_opt_out = on_opt_in = on_set_limits = on_request
     on_set_fallbacks = on_add_device = on_device_command = on_add_key = on_revoke_key = on_request
     on_recycle_shard = on_request
+    on_add_endpoint = on_change_endpoint = on_remove_endpoint = on_try_endpoint = on_replay_deliveries = on_request
 
     def _tell_parent(self, message: object) -> None:
         if self.parent is not None:

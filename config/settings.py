@@ -139,6 +139,10 @@ class Settings(BaseSettings):
     #: The address under which providers reach it from outside, as https://hooks.example.com; empty: not at all.
     webhook_base_url: str = ""
 
+    #: Networks (as 10.1.0.0/16) that webhook endpoints may be in, and be http, though they are private. None by itself:
+    #: whoever may add an endpoint could otherwise reach what only this machine reaches.
+    endpoint_networks: tuple[str, ...] = ()
+
     #: Log lines below this level are not written.
     log_level: str = Field("info", pattern=r"^(debug|info|warning|error)$")
 
@@ -173,6 +177,16 @@ class Settings(BaseSettings):
         if not all(word.strip() for word in words):
             raise ValueError("an empty word would opt out whoever sends a picture")
         return words
+
+    @field_validator("endpoint_networks")
+    @classmethod
+    def _networks_are_some(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                raise ValueError(f"{network} is no network; write it as 10.1.0.0/16") from None
+        return networks
 
     @field_validator("bind_address")
     @classmethod

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from actors.child import SupervisedChild
+from actors.endpoint_requests import endpoint_networks
 from config.daemon import loopback_endpoint
 from config.webhooks import webhook_base_url
 from gateway import app as main_app
@@ -16,10 +17,12 @@ from gateway import provider_webhooks
 from gateway.bridge import RouterBridge
 from gateway.context import CONNECTIONS, Context
 from gateway.listening import Listener
+from gateway.outgoing.courier import Courier
 from gateway.receiving import Receiver
 from gateway.router_client import RouterClient
 from storage.credentials import CredentialSeal
 from storage.database import PooledConnections, database_url
+from storage.leases import holder_name
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Database connections for platforms' webhooks, at most.
 _WEBHOOK_CONNECTIONS = 4
+#: How long deliveries to endpoints may go on when it leaves, in seconds; what is cut off then is told again.
+_LEAVE_SECONDS = 3.0
 
 
 class GatewayActor(SupervisedChild):
@@ -37,11 +42,12 @@ class GatewayActor(SupervisedChild):
         super().__init__()
         self._listeners: list[Listener] = []
         self._bridge = RouterBridge()
+        self._courier: Courier | None = None
 
     # --- life --------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Start to listen."""
+        """Start to listen, and to tell endpoints what happens."""
         self.watch(self._bridge.descriptor)
         settings, home = self.settings, self.home
         if settings.gateway_enabled:
@@ -51,10 +57,18 @@ class GatewayActor(SupervisedChild):
             address, port = settings.webhook_address, settings.webhook_port
             self._listeners.append(Listener("webhook listener", home, address, port, self._provider_webhooks))
         self._listen()
+        self._courier = Courier(
+            PooledConnections(database_url(home, settings), 1),
+            CredentialSeal(home.credentials_key),
+            holder_name(home),
+            endpoint_networks(settings, loopback=loopback_endpoint(home) is not None),
+        )
+        self._courier.start()
 
     def is_well(self) -> bool:
-        """Return whether every server lives, or waits for its port."""
-        return all(listener.is_well() for listener in self._listeners)
+        """Return whether every server lives, or waits for its port, and the courier lives."""
+        courier_lives = self._courier is None or self._courier.is_alive()
+        return courier_lives and all(listener.is_well() for listener in self._listeners)
 
     def on_wakeup(self, payload: Any) -> None:
         """Report life, and try again to listen where that failed."""
@@ -65,6 +79,8 @@ class GatewayActor(SupervisedChild):
         """Let requests under way end, then leave."""
         for listener in self._listeners:
             listener.leave()
+        if self._courier is not None:
+            self._courier.leave(_LEAVE_SECONDS)
         os._exit(0)
 
     def _listen(self) -> None:

@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING, Any
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util.ssl_ import create_urllib3_context
+
+from actors.public_addresses import HostUnknown
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
     from urllib3 import PoolManager, ProxyManager
+
+    from actors.public_addresses import AddressRule
 
 #: An idle connection older than this is replaced, in seconds. Servers close theirs after 5 s or more (Node.js
 #: and Apache: 5), and a request that meets the closing half-way ends in doubt.
@@ -31,9 +35,14 @@ _HOSTS = 64
 
 
 class _Attempt(threading.local):
-    """The attempt that this thread makes: when it must be over, by the monotonic clock (None: no attempt)."""
+    """The attempt that this thread makes: when it must be over, by the monotonic clock (None: no attempt).
+
+    ``rule`` says where its connections may lead; None: wherever the name does. It holds for those that are opened in
+    it, so an adapter serves either attempts that have one or such that have none.
+    """
 
     deadline: float | None = None
+    rule: AddressRule | None = None
 
 
 attempt = _Attempt()
@@ -88,11 +97,33 @@ class _Timed(HTTPConnection):
     _held: bytearray | None = None
 
     def _new_conn(self) -> socket.socket:
-        plain = super()._new_conn()
+        plain = super()._new_conn() if attempt.rule is None else self._connect_by(attempt.rule)
         patience = plain.gettimeout()
         timed = _TimedSocket(plain.family, plain.type, plain.proto, fileno=plain.detach())
         timed.settimeout(patience)
         return timed
+
+    def _connect_by(self, rule: AddressRule) -> socket.socket:
+        """Connect to an address that was checked; the name stays that of the certificate and the request.
+
+        Raises:
+            AddressRefused: the host has an address that the rule does not allow.
+        """
+        name = self._dns_host
+        try:
+            addresses = rule.resolve(name)
+        except HostUnknown:
+            raise NewConnectionError(self, "the host has no address") from None
+        for address in addresses:
+            self._dns_host = address
+            try:
+                return super()._new_conn()
+            except (NewConnectionError, ConnectTimeoutError):
+                if address == addresses[-1]:
+                    raise
+            finally:
+                self._dns_host = name
+        raise NewConnectionError(self, "the host has no address")
 
     def request(self, *arguments: Any, **named: Any) -> None:
         self._used = time.monotonic()
