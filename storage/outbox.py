@@ -287,10 +287,6 @@ class Outbox:
         """Return the attempts on these devices, whoever made them, that have no outcome after ``seconds``."""
         return self._orphans("stranded", device_ids=list(device_ids), seconds=seconds)
 
-    def doubtful(self, device_ids: Iterable[int]) -> list[Orphan]:
-        """Return the recent in-doubt messages of these devices, with the secret of each one's last attempt."""
-        return self._orphans("doubtful", device_ids=list(device_ids))
-
     def _orphans(self, query: str, **arguments: object) -> list[Orphan]:
         with self.database.transaction() as connection:
             rows = connection.execute(_SQL[query], arguments).fetchall()

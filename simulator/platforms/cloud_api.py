@@ -7,6 +7,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from simulator.platforms.http import Answer, json_answer
+from simulator.platforms.rates import Rates
 from simulator.platforms.records import Send
 from simulator.platforms.stand_in import (
     Callback,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from simulator.platforms.http import HttpRequest
+    from simulator.platforms.records import Records
 
 _COMMON = {"messaging_product", "recipient_type", "to", "type", "biz_opaque_callback_data", "context"}
 _CONTENT = {
@@ -37,6 +39,10 @@ _CONTENT = {
 
 class CloudApiStandIn(StandIn):
     """Takes messages as the Cloud API documents them."""
+
+    def __init__(self, records: Records) -> None:
+        super().__init__(records)
+        self.rates = Rates(per_second=80.0, seconds_per_recipient=6.0, recipient_burst=45)
 
     @abstractmethod
     def judge(self, request: HttpRequest, *, connected: bool) -> Answer | Taken:
@@ -53,6 +59,10 @@ class CloudApiStandIn(StandIn):
     def throttle(self) -> Answer:
         """Return Meta's throttle, which comes under HTTP 400 and names no wait."""
         return error_answer(400, 130429, "(#130429) Rate limit hit")
+
+    def throttle_of_recipient(self) -> Answer:
+        """Return Meta's throttle of a pair of sender and recipient."""
+        return error_answer(400, 131056, "(#131056) Too many messages to this recipient")
 
     def callback(self, send: Send, stage: str, url: str) -> Callback | None:
         """Return a status webhook."""

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from simulator.platforms.http import Answer, json_answer
+from simulator.platforms.rates import Rates
 from simulator.platforms.records import Send
 from simulator.platforms.stand_in import (
     Callback,
@@ -22,6 +23,7 @@ from simulator.platforms.stand_in import (
 
 if TYPE_CHECKING:
     from simulator.platforms.http import HttpRequest
+    from simulator.platforms.records import Records
 
 _PATH = re.compile(r"/waInstance(?P<id>[^/]+)/(?P<method>[A-Za-z]+)/(?P<token>[^/]+)")
 
@@ -32,6 +34,10 @@ class GreenApiStandIn(StandIn):
     name = "green_api"
     base_path = ""
     default_account = MappingProxyType({"id_instance": "1101000001", "api_token": "invented-green-token"})
+
+    def __init__(self, records: Records) -> None:
+        super().__init__(records)
+        self.rates = Rates(per_second=50.0)
 
     def judge(self, request: HttpRequest, *, connected: bool) -> Answer | Taken:
         """Return the answer, or the send."""

@@ -10,7 +10,7 @@ from simulator import platforms
 from simulator.platforms.stand_in import StandIn
 
 #: Modules that import this one, or are no stand-in for certain.
-_MACHINERY = frozenset({"callbacks", "faults", "http", "records", "registry", "server", "stand_in"})
+_MACHINERY = frozenset({"callbacks", "faults", "http", "rates", "records", "registry", "server", "stand_in"})
 
 
 @cache

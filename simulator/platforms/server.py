@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING, Any
 
 from config.errors import NotFound, Refused
@@ -87,13 +88,15 @@ class PlatformStandIns:
         return [send.as_dict() for send in self._records.sends(name)]
 
     def set_fault(self, name: str, kind: str, seconds: float | None = None) -> None:
-        """Let a stand-in show a fault for ``seconds`` (None: until ``clear``).
+        """Let a stand-in show a fault for ``seconds`` (None: until ``clear``, which forgets what went too fast, too).
 
         Raises:
             NotFound: there is no such platform or fault.
         """
         self._known(name)
         self._faults[name].set(kind, seconds)
+        if kind == "clear":
+            self._stand_ins[name].rates.forget()
 
     def set_callback(self, name: str, url: str) -> None:
         """Let a stand-in report each message's stages to ``url`` ("": nowhere).
@@ -175,8 +178,11 @@ class PlatformStandIns:
         refusal = stand_in.refusal(fault) if fault in {"failure-body", "bad-credential", "disconnected"} else None
         if refusal is not None:
             return refusal
-        if fault == "throttle":
+        account, now = taken.sends[0].account, time.monotonic()
+        if fault == "throttle" or stand_in.rates.is_too_fast(account, now):
             return stand_in.throttle()
+        if any(stand_in.rates.is_too_often(account, send.recipient, now) for send in taken.sends):
+            return stand_in.throttle_of_recipient()
         if fault == "reset-before-recording":
             return None
         self._records.record(stand_in.name, taken.sends)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from simulator.platforms.http import Answer
+from simulator.platforms.rates import Rates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +57,7 @@ class StandIn(ABC):
         name: the platform's name.
         base_path: what its base URL ends with.
         default_account: an invented credential that is always known.
+        rates: how fast an account may send, where that is documented and enforced by refusals.
     """
 
     name: ClassVar[str]
@@ -64,6 +66,7 @@ class StandIn(ABC):
 
     def __init__(self, records: Records) -> None:
         self.records = records
+        self.rates = Rates()
 
     @abstractmethod
     def judge(self, request: HttpRequest, *, connected: bool) -> Answer | Taken:
@@ -79,6 +82,10 @@ class StandIn(ABC):
     def throttle(self) -> Answer:
         """Return the answer to a send that came too soon."""
         return Answer(429, b"Too Many Requests", "text/plain", {"Retry-After": "2"})
+
+    def throttle_of_recipient(self) -> Answer:
+        """Return the answer to a send that came too soon after others to its recipient."""
+        return self.throttle()
 
     def callback(self, send: Send, stage: str, url: str) -> Callback | None:
         """Return the report of one of ``STAGES`` to ``url``; None: the platform sends none of it."""

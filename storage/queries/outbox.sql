@@ -310,15 +310,6 @@ select state, count(*) as messages from outbox group by state;
 -- name: states
 select id, state, reason_code, reason from outbox where id = any(%(ids)s);
 
--- Recent in-doubt messages of these devices with the secret of their last attempt, to ask the platform about them.
--- name: doubtful
-select o.id as message_id, o.device_id, a.id as attempt_id, a.secret, o.external_id, true as session_stands
-from outbox o
-join lateral (select id, secret from attempt where message_id = o.id order by id desc limit 1) a on true
-where o.device_id = any(%(device_ids)s) and o.state = 'in_doubt' and o.updated_at > now() - interval '1 day'
-order by o.id
-limit 200;
-
 -- Doubts that lasted longer than the configured patience: sent again, by the operator's standing order.
 -- name: end_patience
 with moved as (

@@ -8,7 +8,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from actors.platforms import contract_of, contracts
+from actors.platforms import contract_of
 from simulator.platforms.server import DEFAULT_ACCOUNTS
 from tests.support.daemon import Daemon, eventually
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: A poll of a second is often enough for everything but a test.
 SETTINGS = {"poll_seconds": 0.2}
-EVERY_PLATFORM = sorted(contracts())
+EVERY_PLATFORM = sorted(DEFAULT_ACCOUNTS)
 ASKED_BY_REFERENCE = ["ultramsg", "wablas", "wablas_v2"]
 #: Two accounts of a platform, so that what opens the breaker of the one leaves the other alone.
 ACCOUNTS = {platform: (f"first-{platform}", f"second-{platform}") for platform in EVERY_PLATFORM}

@@ -44,13 +44,13 @@ EXPECTED: dict[str, tuple[type[Outcome], int]] = {
     "unordered-callbacks": (Accepted, 1),
     "clear": (Accepted, 1),
 }
-EVERY_PLATFORM = pytest.mark.parametrize("name", list(contracts()))
+EVERY_PLATFORM = pytest.mark.parametrize("name", list(DEFAULT_ACCOUNTS))
 
 
 def platforms_with(method: str) -> list[str]:
     """Return the platforms whose contract has a ``method`` of its own."""
     base = getattr(PlatformContract, method)
-    return [name for name, contract in contracts().items() if getattr(type(contract), method) is not base]
+    return [name for name in DEFAULT_ACCOUNTS if getattr(type(contract_of(name)), method) is not base]
 
 
 _SCOPES = {"bad-credential": Scope.CREDENTIAL, "failure-body": Scope.MESSAGE, "disconnected": Scope.DEVICE}
@@ -67,7 +67,7 @@ def every_stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running
 def running(every_stand_in: Running) -> Iterator[Running]:
     """The stand-ins, free of faults before and after."""
     yield every_stand_in
-    for name in contracts():
+    for name in DEFAULT_ACCOUNTS:
         every_stand_in.stand_ins.set_fault(name, "clear")
         every_stand_in.stand_ins.set_callback(name, "")
 
@@ -102,7 +102,8 @@ def expected(name: str, fault: str, tmp_path: Path) -> tuple[type[Outcome], int]
 
 
 def test_every_platform_has_a_stand_in_and_every_fault_an_expectation() -> None:
-    assert {each.name for each in stand_ins()} == set(contracts())
+    there = {each.name for each in stand_ins()}
+    assert there == set(contracts()), "a new platform's test is its stand-in, a file in simulator/platforms/"
     assert set(FAULTS) == set(EXPECTED)
     assert all(line and "\n" not in line for line in FAULTS.values())
 

@@ -373,15 +373,15 @@ def test_a_provider_that_is_away_holds_its_own_accounts_and_none_at_another_addr
 def test_a_refused_account_costs_one_message_opens_its_breaker_and_spares_the_others(
     connection: Connection, platform: Platform, stand_ins: Running, wait_until: WaitUntil
 ) -> None:
-    url = stand_ins.urls["meta_cloud"]
-    refused = platform.account("meta_cloud", url, access_token="wrong", phone_number_id="106540352242922")
-    good = platform.account("meta_cloud", url)
+    url = stand_ins.urls["green_api"]
+    refused = platform.account("green_api", url, id_instance="1101000001", api_token="wrong")
+    good = platform.account("green_api", url)
     ids, going = (accept_texts(connection, each, "one", "two", "three") for each in (refused, good))
-    platform.start("meta_cloud", refused, good)
+    platform.start("green_api", refused, good)
     wait_until(all_in(connection, going, "sent"), "the other account's to be sent")
     wait_until(all_in(connection, ids[:1], "failed"), "the first to be refused")
     refused_name = (devices.by_id(connection, refused) or device_gone()).name
-    assert breakers_of(connection, "meta_cloud") == [(refused_name, "open")]
+    assert breakers_of(connection, "green_api") == [(refused_name, "open")]
     assert all_in(connection, ids[1:], "queued")()
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from storage import events, outbox
+from storage import dispatch, events, outbox
 from storage.database import Connection, Database, SingleConnection
 from storage.events import Event
 from storage.outbox import Claim, Outbox
@@ -174,7 +174,7 @@ def test_attempts_of_another_owner_are_orphans(database: Database, connection: C
     assert alive.orphans([]) == []
 
 
-def test_doubts_are_listed_oldest_first_with_the_secret_of_their_last_attempt(
+def test_doubts_are_listed_oldest_first_and_asked_about_with_the_secret_of_their_last_attempt(
     connection: Connection, sender: Outbox, device_id: int
 ) -> None:
     accept_texts(connection, device_id, "first", "second", "third")
@@ -183,8 +183,8 @@ def test_doubts_are_listed_oldest_first_with_the_secret_of_their_last_attempt(
     claims[0] = claim_next(sender, device_id)
     for each in reversed(claims):
         sender.in_doubt(each, "no_answer", "No answer.", None)
-    doubtful = sender.doubtful([device_id])
-    assert [(each.message_id, each.secret) for each in doubtful] == [(each.message_id, each.secret) for each in claims]
+    doubtful = dispatch.doubtful(connection, [device_id])
+    assert {each.message_id: each.secret for each in doubtful} == {each.message_id: each.secret for each in claims}
     name = outbox.message(connection, claims[0].message_id)["device"]  # type: ignore[index]  # it is there
     listed = outbox.list_messages(connection, device=name, state="in_doubt", limit=10)
     assert [row["id"] for row in listed] == [each.message_id for each in claims]

@@ -222,6 +222,31 @@ def test_a_fault_ends_by_itself_after_its_time(running: Running, transport: Plat
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize(("name", "taken", "code"), [("meta_cloud", 100, "throttled"), ("green_api", 63, "throttled")])
+def test_a_documented_rate_is_enforced_for_each_account(
+    running: Running, transport: PlatformTransport, name: str, taken: int, code: str
+) -> None:
+    stand_in = running.stand_ins._stand_ins[name]
+    for number in range(taken):
+        assert not stand_in.rates.is_too_fast("default", time.monotonic() + 0.5), number
+    outcome = send(running, transport, name, TEXT)
+    assert isinstance(outcome, Retryable)
+    assert (outcome.code, outcome.scope) == (code, Scope.ACCOUNT)
+    assert not stand_in.rates.is_too_fast("another", time.monotonic())
+
+
+def test_metas_pace_for_a_recipient_is_enforced_for_that_recipient(
+    running: Running, transport: PlatformTransport
+) -> None:
+    stand_in = running.stand_ins._stand_ins["meta_cloud"]
+    while not stand_in.rates.is_too_often("default", "6280000000001", time.monotonic()):
+        pass
+    outcome = send(running, transport, "meta_cloud", replace(TEXT, to="6280000000001"))
+    assert isinstance(outcome, Retryable)
+    assert (outcome.code, outcome.scope) == ("pair_rate_limited", Scope.MESSAGE)
+    assert isinstance(send(running, transport, "meta_cloud", replace(TEXT, to="6280000000002")), Accepted)
+
+
 def test_an_unknown_platform_or_fault_is_refused(running: Running) -> None:
     for attempt in (
         lambda: running.stand_ins.set_fault("wablas", "earthquake"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,33 @@ def test_the_registry_finds_every_contract_by_its_file_name() -> None:
 def test_every_module_is_either_machinery_or_a_contract() -> None:
     found = {module.name for module in pkgutil.iter_modules(actors.platforms.__path__)}
     assert found - actors.platforms._MACHINERY == set(contracts())
+
+
+_ELEVENTH = """
+from actors.platforms.fonnte import Fonnte
+
+class Eleventh(Fonnte):
+    name = "eleventh"
+    title = "Eleventh"
+
+CONTRACT = Eleventh()
+"""
+
+
+def test_one_file_more_is_one_platform_more_and_nothing_else_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "eleventh.py").write_text(_ELEVENTH, encoding="utf-8")
+    monkeypatch.setattr(actors.platforms, "__path__", [*actors.platforms.__path__, str(tmp_path)])
+    contracts.cache_clear()
+    try:
+        assert contract_of("eleventh").title == "Eleventh"
+        assert "## Eleventh" in page(contracts())
+        account = check_account(contract_of("eleventh"), None, {"token": "invented"}, loopback_allowed=False)
+        assert contract_of("eleventh").build_request(TEXT, account).url == "https://api.fonnte.com/send"
+    finally:
+        contracts.cache_clear()
+        sys.modules.pop("actors.platforms.eleventh", None)
 
 
 def test_an_unknown_platform_is_refused_with_the_names_there_are() -> None:
