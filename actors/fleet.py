@@ -50,7 +50,8 @@ from storage import breakers, care, devices, fallbacks, keys, outbox, restarts
 from storage.care import Limits, OptedOut
 from storage.credentials import CredentialSeal
 from storage.database import Row, SingleConnection, database_url
-from storage.devices import Companion, Device
+from storage.devices import ComingUp, Companion, Device
+from storage.leases import holder_name
 
 
 class Fleet:
@@ -232,6 +233,11 @@ class Fleet:
         command_message = DeviceCommand(name, command, number)
         self._done(command_message)
         return command_message.request
+
+    def coming_up(self, seconds: float) -> ComingUp:
+        """Return how far the devices have come up since the fleet started, so many seconds ago."""
+        with self._database.transaction() as connection:
+            return devices.coming_up(connection, holder_name(self._home), seconds)
 
     def recycle_shard(self, name: str) -> str:
         """Have a fresh process take over a shard's devices; return the request's id, for ``restart_of``."""

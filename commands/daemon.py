@@ -14,6 +14,7 @@ import typer
 
 from actors.fleet import Fleet
 from commands.care import care_lines, care_report
+from commands.coming_up import coming_up, show_coming_up
 from commands.output import AsJson, ago, as_typed, current_home, out, print_json, print_table, reported
 from commands.shards import recycling_line
 from config.daemon import DaemonFile, read_daemon_file
@@ -150,6 +151,9 @@ def status(as_json: AsJson = False) -> None:
             raise typer.Exit(DaemonNotRunning.exit_code)
         raise DaemonNotRunning(home.path)
     with Fleet(home.path, timeout=5) as fleet:
+        if not as_json:
+            show_coming_up(home, fleet)
+        progress = coming_up(home, fleet)
         devices = fleet.devices()
         messages = fleet.message_counts()
         backlog = fleet.backlog()
@@ -183,6 +187,7 @@ def status(as_json: AsJson = False) -> None:
         "breakers": breakers,
         "messages": messages,
         "care": care,
+        "coming_up": {"tried": progress.tried, "total": progress.total},
         "recycling": read_shards_file(home)["recycling"],
         "processes": _processes(daemon),
     }

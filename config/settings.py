@@ -39,6 +39,13 @@ class Settings(BaseSettings):
     #: Where PostgreSQL's programs are (a directory holding ``postgres`` and ``initdb``); empty: found by itself.
     postgres_programs: Path | None = None
 
+    #: PgBouncer, which lets any number of clients share a few connections: ``auto`` runs it before the embedded server
+    #: when its program is found, a path names the program, ``off`` does without; ``yours`` says that the database
+    #: URLs lead through a PgBouncer of yours (in transaction mode).
+    pgbouncer: str = "auto"
+    #: Connections to the embedded server, at most, however many devices there are.
+    database_connections: int = Field(100, ge=40, le=10_000)
+
     #: Processes that host WhatsApp devices, at most. A fleet of up to this many devices gets one each.
     max_shards: int = Field(32, ge=1, le=512)
     #: Worker threads of each platform actor, at most (they are started as they are needed): how many requests to one
@@ -151,6 +158,13 @@ class Settings(BaseSettings):
         """The quiet hours, or None when there are none."""
         return QuietHours.parse(self.quiet_hours, self.quiet_hours_time_zone) if self.quiet_hours else None
 
+    @field_validator("pgbouncer")
+    @classmethod
+    def _pgbouncer_is_a_choice(cls, choice: str) -> str:
+        if choice not in {"auto", "off", "yours"} and not choice.startswith("/"):
+            raise ValueError("it is neither auto, off, yours nor an absolute path")
+        return choice
+
     @field_validator("default_region")
     @classmethod
     def _region_exists(cls, region: str) -> str:
@@ -223,6 +237,8 @@ class Settings(BaseSettings):
     def _databases_belong_together(self) -> Self:
         if (self.database_url is None) != (self.whatsmeow_database_url is None):
             raise ValueError("database_url and whatsmeow_database_url must be set together")
+        if self.pgbouncer == "yours" and self.database_url is None:
+            raise ValueError("pgbouncer can be yours only when database_url leads to it")
         if self.backoff_longest_seconds < self.backoff_first_seconds:
             raise ValueError("backoff_longest_seconds must not be less than backoff_first_seconds")
         return self

@@ -18,7 +18,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from config.errors import StorageUnavailable
 from config.home import Home
 from config.settings import Settings
-from storage.embedded import embedded_url
+from storage.embedded_layout import POOLER_PORT, embedded_url, pooler_is_there
 
 #: The databases of the embedded server: ours, and whatsmeow's own (it must not share one with us).
 SALAMANDER_DATABASE = "salamander"
@@ -26,7 +26,7 @@ WHATSMEOW_DATABASE = "whatsmeow"
 
 #: How long a connection attempt, and one statement, may take. Short: actors wait on them.
 _CONNECT_SECONDS = 5
-_STATEMENT_MILLISECONDS = 15_000
+STATEMENT_MILLISECONDS = 15_000
 #: How long an answer may take to begin, in seconds. The server's own limit is of no use when the server hangs.
 _ANSWER_SECONDS = 20.0
 #: A supervisor hangs with it no longer than this: it must show in time that it lives.
@@ -36,26 +36,35 @@ _SLOW_SECONDS = 1.0
 #: A connection unused for this long is checked before use, since the server may have been restarted.
 _IDLE_CHECK_SECONDS = 1.0
 
-#: After how many uses a statement is prepared (psycopg's own default).
-_PREPARE_AFTER = 5
-
 Result = TypeVar("Result")
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
 
 
+class ThroughPooler(str):
+    """A URL that leads through PgBouncer in transaction mode: each transaction may meet another connection."""
+
+    __slots__ = ()
+
+
 def database_url(home: Home, settings: Settings) -> str:
-    """Return the libpq URL of Salamander's database."""
-    if settings.database_url is not None:
-        return settings.database_url.get_secret_value()
-    return embedded_url(home.postgres, SALAMANDER_DATABASE)
+    """Return the libpq URL of Salamander's database; it says by its type whether it leads through PgBouncer."""
+    given = settings.database_url
+    return _url(home, settings, given.get_secret_value() if given else None, SALAMANDER_DATABASE)
 
 
 def whatsmeow_url(home: Home, settings: Settings) -> str:
-    """Return the libpq URL of whatsmeow's database."""
-    if settings.whatsmeow_database_url is not None:
-        return settings.whatsmeow_database_url.get_secret_value()
-    return embedded_url(home.postgres, WHATSMEOW_DATABASE)
+    """Return the libpq URL of whatsmeow's database, likewise."""
+    given = settings.whatsmeow_database_url
+    return _url(home, settings, given.get_secret_value() if given else None, WHATSMEOW_DATABASE)
+
+
+def _url(home: Home, settings: Settings, given: str | None, database: str) -> str:
+    if given is not None:
+        return ThroughPooler(given) if settings.pgbouncer == "yours" else given
+    if settings.pgbouncer != "off" and pooler_is_there(home.postgres):
+        return ThroughPooler(embedded_url(home.postgres, database, port=POOLER_PORT))
+    return embedded_url(home.postgres, database)
 
 
 def connect(url: str) -> Connection:
@@ -70,12 +79,11 @@ def connect(url: str) -> Connection:
 
 def _connect_arguments(url: str) -> dict[str, Any]:
     _check_url(url)
-    return {
-        "autocommit": True,
-        "connect_timeout": _CONNECT_SECONDS,
-        "options": f"-c statement_timeout={_STATEMENT_MILLISECONDS} -c synchronous_commit=on",
-        "application_name": "salamander",
-    }
+    arguments = {"autocommit": True, "connect_timeout": _CONNECT_SECONDS, "application_name": "salamander"}
+    if isinstance(url, ThroughPooler):
+        # A prepared statement would meet another connection; PgBouncer sets its connections' options itself.
+        return {**arguments, "prepare_threshold": None}
+    return {**arguments, "options": f"-c statement_timeout={STATEMENT_MILLISECONDS} -c synchronous_commit=on"}
 
 
 def _check_url(url: str) -> None:
@@ -212,12 +220,9 @@ class SingleConnection(Database):
 
 
 class PooledConnections(Database):
-    """At most ``size`` connections, shared by the threads of one process. Open it only after the fork.
+    """At most ``size`` connections, shared by the threads of one process. Open it only after the fork."""
 
-    ``pooled`` says that ``url`` leads through a pooler, where a prepared statement would meet another connection.
-    """
-
-    def __init__(self, url: str, size: int, *, pooled: bool = False) -> None:
+    def __init__(self, url: str, size: int) -> None:
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             url,
             min_size=0,
@@ -225,11 +230,7 @@ class PooledConnections(Database):
             max_idle=30.0,
             timeout=_CONNECT_SECONDS,
             reconnect_timeout=_CONNECT_SECONDS,
-            kwargs={
-                **_connect_arguments(url),
-                "row_factory": dict_row,
-                "prepare_threshold": None if pooled else _PREPARE_AFTER,
-            },
+            kwargs={**_connect_arguments(url), "row_factory": dict_row},
             check=ConnectionPool.check_connection,
             open=True,
         )

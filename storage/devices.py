@@ -81,6 +81,19 @@ class Device:
         return self.platform is None
 
 
+@dataclass(frozen=True)
+class ComingUp:
+    """How far a fleet has come up: ``tried`` of ``total`` devices are online, or could not be at the first try."""
+
+    tried: int
+    total: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether every device has had its first try."""
+        return self.tried >= self.total
+
+
 def _device(row: Row) -> Device:
     values: dict[str, Any] = {name: row[name] for name in Device.__dataclass_fields__}
     for sealed in ("credentials", "proxy"):
@@ -248,6 +261,13 @@ def remove(connection: Connection, device_id: int) -> None:
 def counts(connection: Connection) -> list[Row]:
     """Return how many devices of each platform stand in each state."""
     return connection.execute(_SQL["counts"]).fetchall()
+
+
+def coming_up(connection: Connection, holder: str, seconds: float) -> ComingUp:
+    """Return how far the WhatsApp devices of a host have come up since its fleet started, so many seconds ago."""
+    row = connection.execute(_SQL["coming_up"], {"holder": holder, "seconds": seconds}).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate always gives a row
+    return ComingUp(row["tried"], row["total"])
 
 
 def backlog(connection: Connection) -> dict[int, Row]:

@@ -7,7 +7,8 @@
         password               0600, ours: the superuser's password
         postgresql.log         0600, ours: the server's output
         pgdata/                0700, the server's account: the data directory
-            s/                 0700: the socket
+            s/                 0700: the socket, and PgBouncer's
+        pgbouncer/             0700, the server's account: PgBouncer's configuration, when it runs
         pgdata.init/           a data directory being created; worthless until renamed to pgdata
 """
 
@@ -28,6 +29,8 @@ from config.errors import HomeNotUsable, StorageUnavailable
 
 #: The server has no TCP port; the number is merely part of its socket's name.
 PORT = 5432
+#: The same for PgBouncer's socket.
+POOLER_PORT = 6432
 #: The server's only role: everything in its databases is ours.
 SUPERUSER = "postgres"
 #: The socket's directory, relative to the data directory, which is the server's working directory. So the
@@ -80,6 +83,16 @@ class Layout:
         return self.data / SOCKET_DIRECTORY / SOCKET_NAME
 
     @property
+    def pooler(self) -> Path:
+        """PgBouncer's configuration."""
+        return self.directory / "pgbouncer"
+
+    @property
+    def pooler_socket(self) -> Path:
+        """PgBouncer's socket; it is there while PgBouncer is."""
+        return self.data / SOCKET_DIRECTORY / f".s.PGSQL.{POOLER_PORT}"
+
+    @property
     def process_file(self) -> Path:
         """PostgreSQL's own note of its process id and state."""
         return self.data / "postmaster.pid"
@@ -110,11 +123,16 @@ class Layout:
             ) from None
 
 
-def embedded_url(directory: Path, database: str) -> str:
+def pooler_is_there(directory: Path) -> bool:
+    """Return whether the embedded server in ``directory`` has a PgBouncer before it."""
+    return Layout.of(directory).pooler_socket.exists()
+
+
+def embedded_url(directory: Path, database: str, *, port: int = PORT) -> str:
     """Return the URL of a database of the embedded server in ``directory``, from what is on disk.
 
     The form is understood by libpq (psycopg) and by Go's lib/pq (whatsmeow). It holds the password. The
-    server need not run, and the database need not exist.
+    server need not run, and the database need not exist. ``port``: ``POOLER_PORT`` leads through PgBouncer.
 
     Raises:
         StorageUnavailable: no server was ever set up there.
@@ -136,7 +154,7 @@ def embedded_url(directory: Path, database: str) -> str:
     host = urllib.parse.quote(os.fsencode(_socket_host(layout, owner)))
     return (
         f"postgres://{SUPERUSER}:{urllib.parse.quote(password, safe='')}"
-        f"@/{urllib.parse.quote(database, safe='')}?host={host}&port={PORT}"
+        f"@/{urllib.parse.quote(database, safe='')}?host={host}&port={port}"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 
 from config.errors import StorageUnavailable
-from storage.database import connect, storage_errors
+from storage.database import Connection, connect, storage_errors
 
 #: Any number will do, as long as it is ours: two daemons starting at once must not migrate together.
 _LOCK = 5_201_314
@@ -26,26 +26,32 @@ def migrate(url: str) -> list[str]:
     """
     applied: list[str] = []
     with storage_errors(), connect(url) as connection:
-        connection.execute("select pg_advisory_lock(%s)", (_LOCK,))
-        try:
-            connection.execute(
-                "create table if not exists schema_migration"
-                " (version integer primary key, name text not null, at timestamptz not null default now())"
-            )
-            known = {row["version"] for row in connection.execute("select version from schema_migration")}
-            migrations = available()
-            if known and max(known) > migrations[-1][0]:
-                raise StorageUnavailable(
-                    f"The database has schema version {max(known)}; this program knows {migrations[-1][0]}.",
-                    "Use the newer program that wrote it, or restore a backup.",
-                )
-            for version, name, statements in migrations:
-                if version in known:
-                    continue
-                with connection.transaction():
-                    connection.execute(statements.encode())
-                    connection.execute("insert into schema_migration (version, name) values (%s, %s)", (version, name))
-                applied.append(name)
-        finally:
-            connection.execute("select pg_advisory_unlock(%s)", (_LOCK,))
+        while (name := _apply_next(connection)) is not None:
+            applied.append(name)
     return applied
+
+
+def _apply_next(connection: Connection) -> str | None:
+    """Apply the first migration that is missing and return its name, in one transaction that holds the lock.
+
+    The lock is the transaction's and not the session's: PgBouncer lends a connection for no longer than that.
+    """
+    with connection.transaction():
+        connection.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
+        connection.execute(
+            "create table if not exists schema_migration"
+            " (version integer primary key, name text not null, at timestamptz not null default now())"
+        )
+        known = {row["version"] for row in connection.execute("select version from schema_migration")}
+        migrations = available()
+        if known and max(known) > migrations[-1][0]:
+            raise StorageUnavailable(
+                f"The database has schema version {max(known)}; this program knows {migrations[-1][0]}.",
+                "Use the newer program that wrote it, or restore a backup.",
+            )
+        for version, name, statements in migrations:
+            if version not in known:
+                connection.execute(statements.encode())
+                connection.execute("insert into schema_migration (version, name) values (%s, %s)", (version, name))
+                return name
+    return None

@@ -144,6 +144,7 @@ class FleetSupervisor(SupervisedChild):
         self._leaving: list[Child] = []
         self._stored_at = 0.0
         self._described_at = 0.0
+        self._started_at = time.time()
         self._alerts = Alerts()
         self._holder = holder_name(self.home)
         #: A private server knows no other host; only a shared one needs a holder who steps back in time.
@@ -572,7 +573,7 @@ class FleetSupervisor(SupervisedChild):
         self._described_at = now
         shards = {child.name: (child.pid, child.as_shard()) for child in self._shards()}
         with suppress(OSError):
-            write_shards_file(self.home, describe(shards, self._recycler.current, now))
+            write_shards_file(self.home, describe(shards, self._recycler.current, now, self._started_at))
 
     def _retire(self, child: Child) -> None:
         """Let a child that is not wanted any more go, once it certainly holds no device."""

@@ -16,9 +16,15 @@ def _path(home: Home) -> Path:
     return home.run / "shards.json"
 
 
-def describe(shards: Mapping[str, tuple[int | None, Shard]], recycling: Recycling | None, now: float) -> dict[str, Any]:
-    """Return how the shards are (each with its process) and what is being recycled; ``now`` in monotonic seconds."""
+def describe(
+    shards: Mapping[str, tuple[int | None, Shard]], recycling: Recycling | None, now: float, started_at: float
+) -> dict[str, Any]:
+    """Return how the shards are (each with its process) and what is being recycled.
+
+    ``now`` is in monotonic seconds; ``started_at``, when the fleet started, in seconds since the epoch.
+    """
     told: dict[str, Any] = {
+        "started_at": started_at,
         "shards": [
             {
                 "name": name,
@@ -66,3 +72,8 @@ def read_shards_file(home: Home) -> dict[str, Any]:
     except (OSError, ValueError):
         told = {}
     return told if isinstance(told, dict) and "shards" in told else {"shards": [], "recycling": None}
+
+
+def forget_shards_file(home: Home) -> None:
+    """Remove what an earlier fleet wrote."""
+    _path(home).unlink(missing_ok=True)

@@ -1,9 +1,9 @@
 """The watchdog: the one process of a daemon that is nobody's actor. It keeps the actor system itself alive.
 
-It owns what must outlive the actors (PostgreSQL, the simulator), starts the actor system, and starts it again when its
-Admin or root supervisor is gone or silent. It is a child subreaper without threads: whatever the daemon leaves behind
-becomes its child, and it leaves nothing behind itself. When it is killed, everything dies with it; the next start
-cleans up.
+It owns what must outlive the actors (PostgreSQL, PgBouncer, the simulator), starts the actor system, and starts it
+again when its Admin or root supervisor is gone or silent. It is a child subreaper without threads: whatever the daemon
+leaves behind becomes its child, and it leaves nothing behind itself. When it is killed, everything dies with it; the
+next start cleans up.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from typing import Any
 
 from actors.messages import Ping, Pong, StartChild, StopChild
 from config.daemon import DaemonFile, exec_environment, read_daemon_file, write_daemon_file
-from config.errors import DaemonAlreadyRunning, SalamanderError
+from config.errors import DaemonAlreadyRunning, SalamanderError, StorageUnavailable
 from config.home import DAEMON_VARIABLE, Home
 from config.logging import configure_logging, logger
 from config.settings import Settings
+from storage.connection_cap import shard_connections
 from storage.database import (
     SALAMANDER_DATABASE,
+    STATEMENT_MILLISECONDS,
     SUPERVISOR_PATIENCE,
     WHATSMEOW_DATABASE,
     SingleConnection,
@@ -36,6 +38,7 @@ from storage.database import (
 )
 from storage.embedded import EmbeddedPostgres
 from storage.migrate import migrate
+from storage.pgbouncer import PgBouncer, PooledDatabase, forget_pooler, locate_pgbouncer
 from storage.restarts import Restart, RestartJournal
 from supervisors.actor_system import admin_pid, admin_port, ask, disconnect, lookup, start_actor_system
 from supervisors.policy import LONGEST_PROCESS_WAIT, Backoff, Trouble
@@ -51,6 +54,7 @@ from supervisors.processes import (
     sweep,
 )
 from supervisors.pulse import Pulse, patience
+from supervisors.shards_file import forget_shards_file
 
 #: How often the watchdog looks at what it keeps alive, in seconds.
 _POLL_SECONDS = 0.2
@@ -62,6 +66,10 @@ _PING_MISSES = 3
 _LEAVE_SECONDS = 5.0
 #: Failures of the first start that only the operator can mend: told at once instead of tried again.
 _FOR_THE_OPERATOR = frozenset({"configuration_invalid", "home_not_usable", "port_taken"})
+#: Connections beyond the configured ones that the embedded server takes: people's, and those of a start.
+_DIRECT_CONNECTIONS = 50
+#: How long a statement of the WhatsApp library may take, in milliseconds: it has no deadlines of its own.
+_LIBRARY_STATEMENT_MILLISECONDS = 60_000
 #: How long the simulator may take to be ready, in seconds.
 _SIMULATOR_SECONDS = 30.0
 
@@ -96,7 +104,12 @@ class Watchdog:
         self._simulator: subprocess.Popen[bytes] | None = None
         self._postgres: EmbeddedPostgres | None = None
         if settings.database_url is None:
-            self._postgres = EmbeddedPostgres(home.postgres, programs=settings.postgres_programs)
+            self._postgres = EmbeddedPostgres(
+                home.postgres,
+                programs=settings.postgres_programs,
+                max_connections=settings.database_connections + _DIRECT_CONNECTIONS,
+            )
+        self._pgbouncer = _pgbouncer_before(home, settings) if self._postgres is not None else None
         self._system: Any = None
         self._fleet: Any = None
         self._fleet_process: tuple[int, float] = (0, 0.0)
@@ -151,13 +164,30 @@ class Watchdog:
             self._postgres.start()
             self._postgres.ensure_database(SALAMANDER_DATABASE)
             self._postgres.ensure_database(WHATSMEOW_DATABASE)
+            forget_pooler(self._home.postgres)
         url = database_url(self._home, self._settings)
         for name in migrate(url):
             logger().info("Applied a migration", migration=name)
         from actors.whatsapp.session import migrate_store  # noqa: PLC0415 - only the watchdog needs it
 
         migrate_store(whatsmeow_url(self._home, self._settings))
+        self._start_pgbouncer()
+        url = database_url(self._home, self._settings)
         self._journal = RestartJournal(SingleConnection(url, patience=SUPERVISOR_PATIENCE))
+
+    def _start_pgbouncer(self) -> None:
+        """Put PgBouncer before the embedded server; one that was only found may fail: then all connect directly."""
+        if self._pgbouncer is not None:
+            try:
+                self._pgbouncer.start()
+            except StorageUnavailable as error:
+                if self._settings.pgbouncer != "auto":
+                    raise
+                logger().warning("PgBouncer is not used", reason=error.sentence)
+                self._pgbouncer.stop()
+                self._pgbouncer = None
+        if self._pgbouncer is None and self._postgres is not None:
+            shard_connections(self._settings.database_connections, self._settings.max_shards)  # refuses what cannot be
 
     def _start_simulator(self) -> None:
         port = os.environ["HTTPS_PROXY"].rsplit(":", 1)[-1]
@@ -197,6 +227,16 @@ class Watchdog:
                 time.sleep(1.0)
                 return
             self._record("postgres", "embedded", "exited", "Its process ended.", started)
+        if self._pgbouncer is not None and self._pgbouncer.poll() is not None:
+            started = time.monotonic()
+            logger().warning("⚠️ PgBouncer is down", status=self._pgbouncer.poll())
+            try:
+                self._pgbouncer.start()
+            except SalamanderError as error:
+                logger().error("PgBouncer cannot be started", reason=error.sentence)
+                time.sleep(1.0)
+                return
+            self._record("pgbouncer", "pgbouncer", "exited", "Its process ended.", started)
         if self._simulator is not None and self._simulator.poll() is not None:
             started = time.monotonic()
             self._start_simulator()
@@ -247,6 +287,7 @@ class Watchdog:
             self._wait(self._backoff.seconds(attempt, 0.5))
 
     def _start_system(self) -> None:
+        forget_shards_file(self._home)
         self._system = start_actor_system(self._home, self._settings.bind_address, self._settings.admin_port)
         self._port = admin_port(self._system)
         self._write_daemon_file(ready=False)
@@ -341,6 +382,8 @@ class Watchdog:
                 self._simulator.wait(5)
             self._simulator.kill()
             self._simulator.wait()
+        if self._pgbouncer is not None:
+            self._pgbouncer.stop()
         if self._postgres is not None:
             with contextlib.suppress(SalamanderError):
                 self._postgres.stop()
@@ -368,6 +411,22 @@ class Watchdog:
                 simulator=self._with_simulator,
             ),
         )
+
+
+def _pgbouncer_before(home: Home, settings: Settings) -> PgBouncer | None:
+    program = locate_pgbouncer(settings.pgbouncer)
+    if program is None:
+        return None
+    return PgBouncer(
+        home.postgres,
+        program,
+        (
+            PooledDatabase(SALAMANDER_DATABASE, STATEMENT_MILLISECONDS),
+            PooledDatabase(WHATSMEOW_DATABASE, _LIBRARY_STATEMENT_MILLISECONDS),
+        ),
+        connections=settings.database_connections,
+        log_file=home.logs / "pgbouncer.log",
+    )
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from actors.whatsapp.addresses import LID_SERVER, parse_address
 from actors.whatsapp.loopback import is_loopback
 from config.errors import StorageUnavailable
 from config.logging import scrub
+from storage.database import ThroughPooler
 from storage.sql import queries
 
 if TYPE_CHECKING:
@@ -130,20 +131,17 @@ def migrate_store(url: str) -> None:
     The library does it in a process of its own, since it never closes the connections it took for that.
 
     Args:
-        url: whatsmeow's database as a libpq URL, not through a pooler.
+        url: whatsmeow's database as a libpq URL.
 
     Raises:
         StorageUnavailable: the database cannot be reached, or the library refuses it.
     """
     key = {"key": _MIGRATION_LOCK}
     try:
-        with psycopg.connect(url, autocommit=True, connect_timeout=_CONNECT_SECONDS) as connection:
+        with psycopg.connect(url, connect_timeout=_CONNECT_SECONDS) as connection:
             connection.execute(_SQL["lock_migration"], key)
-            try:
-                _migrate_in_a_process(url)
-                connection.execute(_SQL["index_secrets"])
-            finally:
-                connection.execute(_SQL["unlock_migration"], key)
+            _migrate_in_a_process(url)
+            connection.execute(_SQL["index_secrets"])
     except psycopg.Error as error:
         raise StorageUnavailable(
             f"whatsmeow's database did not answer ({type(error).__name__}).", "Look whether PostgreSQL runs."
@@ -156,7 +154,7 @@ def _migrate_in_a_process(url: str) -> None:
         try:
             finished = subprocess.run(
                 [sys.executable, "-m", "actors.whatsapp.migration"],
-                input=store_url_for_library(url),
+                input=store_url_for_library(url, pooled=isinstance(url, ThroughPooler)),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 cwd=directory,
                 capture_output=True,

@@ -26,8 +26,9 @@ from actors.whatsapp.flight_recorder import FlightRecorder
 from actors.whatsapp.services import DATABASE_THREADS, Services
 from config.daemon import loopback_endpoint
 from config.logging import logger
+from storage.connection_cap import shard_connections
 from storage.credentials import CredentialSeal
-from storage.database import WHATSMEOW_DATABASE, PooledConnections, database_url, whatsmeow_url
+from storage.database import WHATSMEOW_DATABASE, PooledConnections, ThroughPooler, database_url, whatsmeow_url
 from storage.pooler import Pooler
 from supervisors.devices import DeviceSupervisor
 from supervisors.processes import memory_mb, open_descriptors, raise_descriptor_limit
@@ -189,10 +190,10 @@ class WhatsAppShard(SupervisedChild):
         gate = DialGate(upstream, self.start.connects_per_second, lambda: len(self.hosted()))
         await gate.start()
         self._gate = gate
-        store_url, pooled = await self._store()
+        store_url = await self._store()
         self._library = ClientLibrary(
             store_url=store_url,
-            pooled=pooled,
+            pooled=isinstance(store_url, ThroughPooler),
             default_proxy=endpoint.proxy if endpoint else None,
             noise_root=bytes.fromhex(endpoint.noise_root) if endpoint else None,
             threads=_LIBRARY_THREADS,
@@ -201,8 +202,8 @@ class WhatsAppShard(SupervisedChild):
             home=self.home,
             settings=self.settings,
             owner=self.start.owner,
-            database=PooledConnections(database_url(self.home, self.settings), DATABASE_THREADS),
-            sessions=PooledConnections(store_url, 1, pooled=pooled),
+            database=PooledConnections(database_url(self.home, self.settings), self._connections()),
+            sessions=PooledConnections(store_url, 1),
             seal=CredentialSeal(self.home.credentials_key),
             loopback=endpoint is not None,
             library=self._library,
@@ -223,17 +224,21 @@ class WhatsAppShard(SupervisedChild):
             await asyncio.sleep(0.5)
         await watch
 
-    async def _store(self) -> tuple[str, bool]:
-        """Return where the library finds its store, and whether that is a pooler.
+    def _connections(self) -> int:
+        """Return how many connections of its own this shard may have; PgBouncer bounds those to the server itself."""
+        bounded = self.settings.database_url is None
+        if bounded and not isinstance(database_url(self.home, self.settings), ThroughPooler):
+            return shard_connections(self.settings.database_connections, self.settings.max_shards)
+        return DATABASE_THREADS
 
-        On the embedded server, whose connections are few, it is one of our own. Others bring PgBouncer.
-        """
+    async def _store(self) -> str:
+        """Return where the library finds its store: before the embedded server, PgBouncer or a pooler of our own."""
         url = whatsmeow_url(self.home, self.settings)
-        if self.settings.whatsmeow_database_url is not None:
-            return url, False
+        if self.settings.whatsmeow_database_url is not None or isinstance(url, ThroughPooler):
+            return url
         pooler = Pooler(url, _STORE_CONNECTIONS)
         await pooler.start()
-        return pooler.url(WHATSMEOW_DATABASE), True
+        return ThroughPooler(pooler.url(WHATSMEOW_DATABASE))
 
 
 def _forget_task(work: Any) -> None:

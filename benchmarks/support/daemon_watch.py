@@ -65,6 +65,11 @@ class DaemonWatch:
             with contextlib.suppress(psutil.Error):
                 group = _GROUPS.get(process.name().split("-")[0]) or _GROUPS.get(process.name(), "other")
                 found.setdefault(group, []).append(process.pid)
+        for watchdog in found.get("watchdog", []):
+            with contextlib.suppress(psutil.Error):
+                # Like PostgreSQL it carries no mark; unlike it, it is a part of the product.
+                pooler = [each.pid for each in psutil.Process(watchdog).children() if each.name() == "pgbouncer"]
+                found["pgbouncer"] = pooler
         return found
 
     def consumption(self) -> dict[str, Consumption]:

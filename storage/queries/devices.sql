@@ -77,6 +77,19 @@ where id = %(id)s;
 -- name: counts
 select platform, state, count(*) as devices from device where removed_at is null group by platform, state;
 
+-- How many linked devices are to be online on this host, and how many had their first try since the fleet started. A row that
+-- nobody has written since then tells of the run before.
+-- name: coming_up
+select count(*) as total,
+       count(*) filter (
+           where state <> 'connecting'
+             and greatest(state_since, last_online_at) >= now() - make_interval(secs => %(seconds)s)
+       ) as tried
+from device
+where removed_at is null and platform is null and jid is not null and desired_state = 'running'
+  and state in ('online', 'connecting', 'refreshing', 'reconnecting')
+  and not exists (select from lease where device_id = id and holder <> %(holder)s and expires_at > now());
+
 -- Messages waiting on each device (in two parts, each of which an index holds; history is not looked at).
 -- name: backlog
 select device_id, count(*) as waiting, min(created_at) as oldest

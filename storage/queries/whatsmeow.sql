@@ -29,9 +29,7 @@ select pn from whatsmeow_lid_map where lid = %(lid)s;
 -- name: delete_session
 delete from whatsmeow_device where jid = %(jid)s;
 
--- One migration at a time: whatsmeow's own fails when several clients find an empty database.
+-- One migration at a time: whatsmeow's own fails when several clients find an empty database. The lock is the
+-- transaction's, which waits for the process that migrates: PgBouncer lends no connection for longer than that.
 -- name: lock_migration
-select pg_advisory_lock(%(key)s);
-
--- name: unlock_migration
-select pg_advisory_unlock(%(key)s);
+select pg_advisory_xact_lock(%(key)s), set_config('idle_in_transaction_session_timeout', '0', true);

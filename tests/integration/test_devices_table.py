@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from config.errors import ConfigurationInvalid, NotFound, Refused
-from storage import devices
+from storage import devices, leases
 from storage.credentials import CredentialSeal
 from storage.database import Connection, Database
 from storage.devices import Device
@@ -142,6 +142,34 @@ def test_a_removed_device_leaves_no_secret(connection: Connection) -> None:
     row = connection.execute("select * from device where id = %s", [device_id]).fetchone()
     assert row is not None
     assert (row["credentials"], row["proxy"], row["jid"], row["state"]) == (None, None, None, "removed")
+
+
+def test_a_fleet_has_come_up_when_each_device_had_its_first_try(connection: Connection, device_id: int) -> None:
+    def progress() -> tuple[int, int]:
+        now = devices.coming_up(connection, "us", 60.0)
+        return now.tried - before.tried, now.total - before.total
+
+    def written_long_ago() -> None:
+        connection.execute(
+            "update device set state_since = now() - interval '1 h', last_online_at = now() - interval '1 h'"
+            " where id = %s",
+            [device_id],
+        )
+
+    before = devices.coming_up(connection, "us", 60.0)
+    assert progress() == (0, 0), "no phone is linked: it is not to be online"
+    devices.bind(connection, device_id, companion(), "")
+    devices.set_state(connection, device_id, "online", "connected", "Connected.")
+    assert progress() == (1, 1)
+    written_long_ago()
+    assert progress() == (0, 1), "its row tells of the run before"
+    devices.set_state(connection, device_id, "connecting", "start", "The fleet starts.")
+    assert progress() == (0, 1)
+    devices.set_state(connection, device_id, "refreshing", "connect_refused", "Refused.")
+    assert progress() == (1, 1), "it is tried again later; the fleet is up without it"
+    written_long_ago()
+    assert leases.hold(connection, "them", [device_id]) == {device_id}
+    assert progress() == (0, 0), "another host has it"
 
 
 def test_devices_and_their_backlog_are_counted(connection: Connection, device_id: int) -> None:
