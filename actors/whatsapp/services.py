@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
+from actors.whatsapp.group_commit import GroupCommit
 from config.errors import StorageUnavailable
 from config.home import Home
 from config.logging import logger
@@ -59,6 +60,7 @@ class Services:
 
     def __post_init__(self) -> None:
         self._threads = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="database")
+        self._together = GroupCommit(self.database, self.run)
 
     async def run(self, function: Callable[[], Result]) -> Result:
         """Run blocking storage work beside the devices; while PostgreSQL is away, wait and do it again."""
@@ -82,13 +84,11 @@ class Services:
         *arguments: Arguments.args,
         **options: Arguments.kwargs,
     ) -> Result:
-        """Run ``function(connection, …)`` in one committed transaction on Salamander's tables."""
+        """Run ``function(connection, …)`` in a transaction on Salamander's tables, and return when it is committed.
 
-        def work() -> Result:
-            with self.database.transaction() as connection:
-                return function(connection, *arguments, **options)
-
-        return await self.run(work)
+        What several devices store at the same moment is committed together.
+        """
+        return await self._together.store(lambda connection: function(connection, *arguments, **options))
 
     async def look(
         self,
