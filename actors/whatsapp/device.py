@@ -334,6 +334,7 @@ class WhatsAppDevice:
         passing = "connecting" if order.cause_code in {"start", "shard_died", "moved"} else "refreshing"
         await self._set_state(passing, order.cause_code, order.cause)
         cause, detail = await self._reload_session()
+        self._services.gate.end_turn(self.id)
         seconds = time.monotonic() - started
         if cause is None:
             logger().info(

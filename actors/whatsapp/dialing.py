@@ -30,6 +30,9 @@ _HOSTS = (".whatsapp.com", ".whatsapp.net")
 _PATIENCE_SECONDS = 6.0
 #: How long a device that had its turn may take to make use of it, in seconds.
 _PASS_SECONDS = 30.0
+#: Devices that had their turn and have not dialled yet, at most. Clients open one after another, on a busy machine
+#: slower than turns come: a turn that was given long before would have lapsed when its device dials at last.
+_MOST_TURNS = 8
 #: How often a device that is held back looks whether it may go, in seconds.
 _PROBE_PAUSE = 1.0
 #: How long reaching the upstream may take, in seconds.
@@ -66,6 +69,8 @@ class DialGate:
         self._hosted = hosted
         self._ways: dict[str, Way] = {}
         self._passes: dict[int, float] = {}
+        self._turns = asyncio.Semaphore(_MOST_TURNS)
+        self._turns_given: dict[int, asyncio.TimerHandle] = {}
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._of_device: dict[int, set[asyncio.Task[None]]] = {}
@@ -98,12 +103,29 @@ class DialGate:
         return f"http://device-{device_id}:{secret}@127.0.0.1:{port}"
 
     async def turn(self, device_id: int) -> None:
-        """Wait until it is the device's turn to connect; its next connect is then let through at once."""
-        while not self.breaker.lets_through(time.monotonic()):  # noqa: ASYNC110 - the breaker goes by the clock
-            await asyncio.sleep(_PROBE_PAUSE * (0.5 + random.random()))  # noqa: S311 - jitter is no secret
-        now = time.monotonic()
-        await asyncio.sleep(max(0.0, self.budget.place_of(device_id, now, random.random()) - now))  # noqa: S311
+        """Wait until it is the device's turn to connect; its next connect is then let through at once.
+
+        The turn ends when it connects, or with :meth:`end_turn`.
+        """
+        await self._turns.acquire()
+        try:
+            while not self.breaker.lets_through(time.monotonic()):  # noqa: ASYNC110 - the breaker goes by the clock
+                await asyncio.sleep(_PROBE_PAUSE * (0.5 + random.random()))  # noqa: S311 - jitter is no secret
+            now = time.monotonic()
+            await asyncio.sleep(max(0.0, self.budget.place_of(device_id, now, random.random()) - now))  # noqa: S311
+        except BaseException:
+            self._turns.release()
+            raise
+        self.end_turn(device_id)
+        self._turns_given[device_id] = asyncio.get_running_loop().call_later(_PASS_SECONDS, self.end_turn, device_id)
         self.admit(device_id)
+
+    def end_turn(self, device_id: int) -> None:
+        """Let the next device have its turn: this one has connected, or will not."""
+        lapse = self._turns_given.pop(device_id, None)
+        if lapse is not None:
+            lapse.cancel()
+            self._turns.release()
 
     def admit(self, device_id: int) -> None:
         """Let the device's next connect through at once (its turn has come, or the operator wants it)."""
@@ -112,6 +134,7 @@ class DialGate:
 
     async def hang_up(self, device_id: int) -> None:
         """Let nothing of the device out any more: end its connections and forget its way."""
+        self.end_turn(device_id)
         self._ways = {key: way for key, way in self._ways.items() if way.device_id != device_id}
         connections = self._of_device.pop(device_id, set())
         for connection in connections:
@@ -189,6 +212,7 @@ class DialGate:
         """Wait for the device's moment, or refuse when it is too far away (the moment is kept)."""
         now = time.monotonic()
         if self._passes.pop(device_id, 0.0) > now:
+            self.end_turn(device_id)
             return
         if not self.breaker.lets_through(now):
             raise _Refusal("503 Held back")

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import psycopg
-
 from actors.whatsapp import session
 from actors.whatsapp.addresses import parse_address
 from actors.whatsapp.binding import Binding
@@ -23,6 +21,8 @@ from actors.whatsapp.client import WhatsAppClient
 from actors.whatsapp.connection import Connection
 from actors.whatsapp.events import ClientError, ClientEvent
 from actors.whatsapp.loopback import is_loopback, replace_noise_root
+from config.errors import StorageUnavailable
+from storage.database import SingleConnection, ThroughPooler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 #: How long a connect keeps others from starting, when nothing tells that it is through with the library's registry.
 #: That takes 20 ms, on an overloaded machine 64; it is told, normally, as soon as the connection stands.
 _SETTLE_SECONDS = 1.0
+#: How long the session store may take to answer, in seconds; nothing else is opened meanwhile.
+_STORE_SECONDS = 5.0
 #: How long a failed opening waits for its client's end before it reports; the end itself is never skipped.
 _RELEASE_SECONDS = 2.0
 _PROXY_SCHEMES = frozenset({"http", "https", "socks5"})
@@ -82,7 +84,7 @@ class ClientLibrary:
             replace_noise_root(noise_root, proxy=default_proxy)
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, "worker"))
         self._connections: set[Connection] = set()
-        self._store: psycopg.Connection[tuple[object, ...]] | None = None
+        self._store = SingleConnection(ThroughPooler(store_url) if pooled else store_url, patience=_STORE_SECONDS)
         self._remains: list[object] = []
         self._openings = 0
         self._abandoned = 0
@@ -165,8 +167,7 @@ class ClientLibrary:
         """Close every client, and open no more."""
         self._closed = True
         await asyncio.gather(*(connection.close() for connection in set(self._connections)))
-        if self._store is not None:
-            self._store.close()
+        self._store.close()
 
     def _forget(self, connection: Connection) -> None:
         self._connections.discard(connection)
@@ -196,24 +197,17 @@ class ClientLibrary:
         raise ClientError("store_missing", f"{jid} does not name a companion, so no session can be stored for it.")
 
     def _require_stored(self, jid: str) -> None:
-        """Look the session up: the library ends the whole process when it is not there. Runs in a thread."""
-        for attempt in (1, 2):
-            try:
-                if self._store is None or self._store.closed:
-                    self._store = psycopg.connect(
-                        self._store_url, autocommit=True, connect_timeout=5, prepare_threshold=None
-                    )
-                if session.stored_session(self._store, jid) is None:
-                    raise ClientError("store_missing", f"The store holds no session for {jid}.")
-            except psycopg.Error as error:
-                # The first failure may only mean that the server was restarted since the last look.
-                if self._store is not None:
-                    self._store.close()
-                if attempt == 2:
-                    sentence = f"The session store did not answer ({type(error).__name__})."
-                    raise ClientError("store_unavailable", sentence) from error
-            else:
-                return
+        """Look the session up: the library ends the whole process when it is not there. Runs in a thread.
+
+        Whoever opens waits for this, so it must not take long: a store that hangs fails this opening alone.
+        """
+        try:
+            with self._store.transaction() as connection:
+                stored = session.stored_session(connection, jid)
+        except StorageUnavailable as error:
+            raise ClientError("store_unavailable", f"The session store did not answer: {error.sentence}") from error
+        if stored is None:
+            raise ClientError("store_missing", f"The store holds no session for {jid}.")
 
     def _chosen_proxy(self, own: str | None) -> str | None:
         chosen = own or self._default_proxy

@@ -164,6 +164,28 @@ def test_a_connect_whose_moment_is_far_away_is_refused_and_keeps_its_place() -> 
     run(check)
 
 
+def test_no_more_devices_have_their_turn_than_dial_in_time() -> None:
+    async def check() -> None:
+        async with gate_and_upstream() as (gate, _):
+            came: list[int] = []
+
+            async def turn(device_id: int) -> None:
+                await gate.turn(device_id)
+                came.append(device_id)
+
+            waiting = [asyncio.ensure_future(turn(device_id)) for device_id in range(12)]
+            await asyncio.sleep(0.2)
+            assert came == list(range(8)), "the others wait: a turn that nobody uses in time would lapse"
+            waiting[8].cancel()
+            assert (await dial(gate.way_for(0, None)))[0] == 200
+            gate.end_turn(1)
+            await gate.hang_up(2)
+            await asyncio.wait(waiting[9:])
+            assert came[8:] == [9, 10, 11]
+
+    run(check)
+
+
 def test_an_outage_holds_devices_back_until_a_probe_comes_online() -> None:
     async def check() -> None:
         async with gate_and_upstream(hosted=6) as (gate, _):
