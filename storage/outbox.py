@@ -162,6 +162,11 @@ def known_keys(connection: Connection, keys: Iterable[str]) -> frozenset[str]:
     return frozenset(row["idempotency_key"] for row in connection.execute(_SQL["by_keys"], {"keys": list(keys)}))
 
 
+def lanes_with_work(connection: Connection, device_ids: Iterable[int]) -> list[int]:
+    """Return which of these devices have a message that may go now."""
+    return [row["id"] for row in connection.execute(_SQL["lanes_with_work"], {"device_ids": list(device_ids)})]
+
+
 class Outbox:
     """The outbox as a sender sees it. Each method is one committed transaction.
 
@@ -181,7 +186,7 @@ class Outbox:
         ids = list(device_ids)
         with self.database.transaction() as connection:
             connection.execute(_SQL["expire"], {"device_ids": ids})
-            return [row["id"] for row in connection.execute(_SQL["lanes_with_work"], {"device_ids": ids})]
+            return lanes_with_work(connection, ids)
 
     def claim(self, device_id: int, secret: bytes) -> Claim | None:
         """Take the head of a lane and mark it `sending`, with ``secret`` as the proof of this attempt.

@@ -140,7 +140,7 @@ class FleetSupervisor(SupervisedChild):
         self._routes_changed = True
         self._quarantine = Quarantine()
         self._recycler = Recycler(Budget.of(self.settings), self.settings.pairing_seconds)
-        self._ours: frozenset[int] = frozenset()
+        self._ours: tuple[int, ...] = ()
         self._leaving: list[Child] = []
         self._stored_at = 0.0
         self._described_at = 0.0
@@ -430,7 +430,9 @@ class FleetSupervisor(SupervisedChild):
                 platforms = devices.platforms(connection)
                 alerting = devices.with_reasons(connection, ALERTING_CODES)
                 whatsapp = [device_id for device_id, platform in platforms.items() if platform is None]
-                ours = leases.hold(connection, self._holder, whatsapp)
+                ours = sorted(leases.hold(connection, self._holder, whatsapp))
+                # A fresh fleet spreads the devices with messages waiting evenly: each shard opens its own first.
+                urgent = outbox.lanes_with_work(connection, ours) if not self._ours else []
                 outbox.end_removed(connection, _REMOVED_SECONDS)
         except StorageUnavailable as error:
             logger().warning("The device table cannot be read", reason=error.sentence)
@@ -442,7 +444,7 @@ class FleetSupervisor(SupervisedChild):
         self._stored_at = time.monotonic()
         for alert in self._alerts.about(alerting):
             logger().error(f"🚨 {alert}")
-        self._ours = frozenset(ours)
+        self._ours = tuple(dict.fromkeys([*sorted(urgent), *ours]))
         self._place()
         by_platform: dict[str, list[int]] = {}
         for device_id, platform in platforms.items():
@@ -459,7 +461,7 @@ class FleetSupervisor(SupervisedChild):
     def _step_back(self) -> None:
         """Disconnect every device: the leases run out, and another host may take them any moment."""
         logger().error("The leases cannot be renewed; every device is disconnected until they can")
-        self._ours = frozenset()
+        self._ours = ()
         self._place()
 
     def _match(self, role: str, wanted: dict[str, tuple[int, ...]]) -> None:

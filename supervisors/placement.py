@@ -22,9 +22,11 @@ def place(
 ) -> dict[str, tuple[int, ...]]:
     """Return which devices each shard hosts from now on, given what it hosts now; empty shards are left out.
 
-    A quarantined device has a shard of its own, beyond ``max_shards``, so that it takes no neighbour down.
+    A quarantined device has a shard of its own, beyond ``max_shards``, so that it takes no neighbour down. New devices
+    are placed in the order given: those that come first are spread evenly among themselves, too.
     """
-    unplaced = set(device_ids)
+    order = tuple(dict.fromkeys(device_ids))
+    unplaced = set(order)
     alone: dict[str, tuple[int, ...]] = {}
     for device_id in unplaced & quarantined:
         there = [name for name, hosted in current.items() if name.startswith(_QUARANTINE) and device_id in hosted]
@@ -36,7 +38,7 @@ def place(
         if staying and not name.startswith(_QUARANTINE):
             shards[name] = staying
             unplaced.difference_update(staying)
-    for device_id in sorted(unplaced):
+    for device_id in (each for each in order if each in unplaced):
         if len(shards) < max_shards:
             shards[_free_name(shards)] = [device_id]
         else:

@@ -180,8 +180,8 @@ def test_when_the_server_is_killed_clients_go_on_after_its_restart(
         wait_until(works, "the client to work again")
 
 
-def test_a_start_that_fails_says_why(home: Home, server: EmbeddedPostgres, tmp_path: Path) -> None:
-    assert server.pid is not None
+def test_a_start_that_fails_says_why(home: Home, pgbouncer: PgBouncer, tmp_path: Path) -> None:
+    pgbouncer.stop()
     broken = PgBouncer(
         home.postgres, Path("/bin/false"), DATABASES, connections=100, log_file=tmp_path / "pgbouncer.log"
     )

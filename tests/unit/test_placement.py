@@ -68,6 +68,15 @@ def test_a_fresh_fleet_is_spread_evenly(devices: set[int], limit: int) -> None:
     assert not sizes or max(sizes) - min(sizes) <= 1
 
 
+@given(device_sets, device_sets, limits)
+def test_those_that_come_first_are_spread_evenly_among_themselves(
+    devices: set[int], urgent: set[int], limit: int
+) -> None:
+    wanted = place({}, [*sorted(urgent), *sorted(devices)], limit)
+    counts = [len(urgent.intersection(hosted)) for hosted in wanted.values()]
+    assert not counts or max(counts) - min(counts) <= 1
+
+
 @given(histories(), device_sets)
 def test_a_new_device_goes_to_an_emptiest_shard(history: tuple[Hosting, int], devices: set[int]) -> None:
     hosting, limit = history
