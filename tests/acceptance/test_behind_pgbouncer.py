@@ -52,7 +52,10 @@ def connections(daemon: Daemon) -> list[str]:
 
 
 def the_shard(daemon: Daemon) -> str:
-    return eventually(lambda: [each["name"] for each in read_shards_file(daemon.home)["shards"]], 30, "a shard")[0]
+    names: list[str] = eventually(
+        lambda: [each["name"] for each in read_shards_file(daemon.home)["shards"]], 30, "a shard"
+    )
+    return names[0]
 
 
 def test_every_process_goes_through_it(daemon: Daemon, fleet: Fleet) -> None:
