@@ -35,6 +35,8 @@ SUPERVISOR_PATIENCE = 2.5
 _SLOW_SECONDS = 1.0
 #: A connection unused for this long is checked before use, since the server may have been restarted.
 _IDLE_CHECK_SECONDS = 1.0
+#: The same for a pool's, whose users try again by themselves: longer than the pause between two looks at lanes.
+_POOL_CHECK_SECONDS = 2.0
 
 Result = TypeVar("Result")
 Row = dict[str, Any]
@@ -219,19 +221,38 @@ class SingleConnection(Database):
             self._connection = None
 
 
+class _PooledConnection(psycopg.Connection[Row]):
+    """A connection that knows when it was used last."""
+
+    used_at = float("-inf")
+
+
+def _note_use(connection: Connection) -> None:
+    if isinstance(connection, _PooledConnection):
+        connection.used_at = time.monotonic()
+
+
+def _check_after_a_pause(connection: Connection) -> None:
+    """Ask a server whether it is there, unless it answered a moment ago: the question costs as much as most work."""
+    if not isinstance(connection, _PooledConnection) or time.monotonic() - connection.used_at > _POOL_CHECK_SECONDS:
+        ConnectionPool.check_connection(connection)
+
+
 class PooledConnections(Database):
     """At most ``size`` connections, shared by the threads of one process. Open it only after the fork."""
 
     def __init__(self, url: str, size: int) -> None:
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             url,
+            connection_class=_PooledConnection,
             min_size=0,
             max_size=size,
             max_idle=30.0,
             timeout=_CONNECT_SECONDS,
             reconnect_timeout=_CONNECT_SECONDS,
             kwargs={**_connect_arguments(url), "row_factory": dict_row},
-            check=ConnectionPool.check_connection,
+            reset=_note_use,
+            check=_check_after_a_pause,
             open=True,
         )
 

@@ -170,9 +170,11 @@ class DeviceSupervisor:
         rows = await self._services.store(devices.by_ids, fresh)
         # Devices with messages waiting go first.
         urgent = set(await self._services.run(lambda: self._lanes.lanes_with_work(fresh)))
+        # What earlier owners left is looked for once for all of them.
+        left = {each.device_id for each in await self._services.run(lambda: self._lanes.orphans(fresh))}
         for device_id in sorted(fresh, key=lambda each: (each not in urgent, each)):
             if device_id in rows and device_id not in self._supervised:
-                self._start(rows[device_id], moved=moved)
+                self._start(rows[device_id], moved=moved, settled=device_id not in left)
                 for command, number, request in self._early.pop(device_id, []):
                     self.tell(device_id, command, number, request)
 
@@ -274,8 +276,17 @@ class DeviceSupervisor:
 
     # --- starting and restarting device actors -----------------------------------------------------------
 
-    def _start(self, row: Device, lives: int = 1, earlier: Supervised | None = None, *, moved: bool = False) -> None:
-        actor = WhatsAppDevice(self._services, self, row, f"{self._services.owner}/{row.id}.{lives}")
+    def _start(
+        self,
+        row: Device,
+        lives: int = 1,
+        earlier: Supervised | None = None,
+        *,
+        moved: bool = False,
+        settled: bool = False,
+    ) -> None:
+        owner = f"{self._services.owner}/{row.id}.{lives}"
+        actor = WhatsAppDevice(self._services, self, row, owner, settled=settled)
         task = asyncio.ensure_future(actor.run())
         supervised = Supervised(actor, task, lives=lives)
         if earlier is not None:

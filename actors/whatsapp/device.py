@@ -58,9 +58,14 @@ _FACTS = (happened.ReceiptReceived, happened.MessageReceived)
 
 
 class WhatsAppDevice:
-    """One WhatsApp companion and everything that happens to it."""
+    """One WhatsApp companion and everything that happens to it.
 
-    def __init__(self, services: Services, supervisor: Supervisor, row: Device, owner: str) -> None:
+    ``settled``: no earlier owner left an attempt without an outcome.
+    """
+
+    def __init__(
+        self, services: Services, supervisor: Supervisor, row: Device, owner: str, *, settled: bool = False
+    ) -> None:
         self.id = row.id
         self.name = row.name
         self.mailbox: asyncio.Queue[DeviceMessage] = asyncio.Queue()
@@ -74,6 +79,7 @@ class WhatsAppDevice:
         self._generation = 0
         self._era = 0
         self._refreshes_waiting = 0
+        self._settled = settled
         self._leaving = False
         self._departed = False
         self._receipts = ReceiptJournal(services.home.journal, row.id)
@@ -97,7 +103,8 @@ class WhatsAppDevice:
 
         An error ends the actor; its parent acts.
         """
-        await self._sender.settle_orphans(self._row.jid)
+        if not self._settled:
+            await self._sender.settle_orphans(self._row.jid)
         for receipt in self._receipts.left_behind():
             await self._record_receipts(receipt)
         while not self._departed:
