@@ -12,6 +12,7 @@ import phonenumbers
 
 from actors.messages import Media, SendMessage
 from actors.uploads import id_in
+from config.errors import Refused
 from storage.text import is_storable, storable
 
 #: The kinds of media there are.
@@ -46,6 +47,18 @@ class Checked:
     body: str
     media_url: str
     media_name: str
+
+
+def check_proxy(url: str | None) -> None:
+    """Refuse what is no proxy; the sentence never quotes it, since it may hold a password.
+
+    Raises:
+        Refused: it is not the URL of an http, https or socks5 proxy.
+    """
+    if url is not None and not url.startswith(("http://", "https://", "socks5://")):
+        raise Refused(
+            "The proxy is not an http, https or socks5 URL.", "Write it as http://HOST:PORT.", code="bad_proxy"
+        )
 
 
 def check_device_name(name: str) -> str:

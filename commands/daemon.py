@@ -15,9 +15,10 @@ import typer
 from actors.fleet import Fleet
 from commands.care import care_lines, care_report
 from commands.coming_up import coming_up, show_coming_up
-from commands.output import AsJson, ago, as_typed, current_home, out, print_json, print_table, reported
+from commands.output import AsJson, as_typed, current_home, out, print_json, print_table, reported
 from commands.shards import recycling_line
 from config.daemon import DaemonFile, read_daemon_file
+from config.durations import ago
 from config.errors import DaemonAlreadyRunning, DaemonNotRunning, SalamanderError
 from config.gateway import gateway_url
 from config.home import Home
@@ -52,7 +53,8 @@ def start(
         Watchdog(home, settings, simulator=simulator).run(echo=True)
         return
     daemon = start_in_background(home, simulator=simulator)
-    out.print(f"The fleet is up on {home.path} (process {daemon.pid}). {as_typed('Next: run.py device add NAME')}")
+    next_step = as_typed("Next: run.py device add NAME, or in a browser: run.py dashboard")
+    out.print(f"The fleet is up on {home.path} (process {daemon.pid}). {next_step}")
 
 
 def start_in_background(home: Home, *, simulator: bool) -> DaemonFile:

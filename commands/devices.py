@@ -15,11 +15,14 @@ import typer
 
 from actors.fleet import Fleet
 from actors.platforms import contract_of
+from actors.validation import check_proxy
 from commands.account_check import check_device
-from commands.output import AsJson, ago, as_typed, current_home, err, out, print_json, print_table, reported
+from commands.output import AsJson, as_typed, current_home, err, out, print_json, print_table, reported
 from commands.webhooks import webhook
+from config.durations import ago
 from config.errors import NoAnswer, Refused
 from storage.devices import Device
+from supervisors.account import account_of
 from supervisors.policy import advice_for
 
 app = typer.Typer(no_args_is_help=True, help="Devices: WhatsApp companions and platform accounts.")
@@ -118,12 +121,7 @@ def _proxy(proxy: str | None, variable: str | None) -> str | None:
             "Put it into an environment variable and name that with --proxy-from-env.",
             code="bad_proxy",
         )
-    if proxy is not None and not proxy.startswith(("http://", "https://", "socks5://")):
-        raise Refused(
-            "The proxy is not an http, https or socks5 URL.",
-            "Write it as http://HOST:PORT.",
-            code="bad_proxy",
-        )
+    check_proxy(proxy)
     return proxy
 
 
@@ -165,17 +163,10 @@ def show(name: Name, as_json: AsJson = False) -> None:
     if as_json:
         print_json({**_public(device, backlog), "restarts": restarts, "advice": advice_for(device)})
         return
-    public = _public(device, backlog)
     out.print(f"{device.name}: {device.state} for {ago(device.state_since).removesuffix(' ago')}", style="bold")
-    out.print(f"  why          {device.reason or '–'} ({device.reason_code})", markup=False)
-    if device.is_whatsapp:
-        out.print(f"  companion    {device.jid or 'none linked'}", markup=False)
-    if device.is_held:
-        out.print(f"  lane waits   {ago(device.held_until)}: {device.held_reason}", markup=False)
-    next_step = ago(device.next_attempt_at) if device.next_attempt_at else "nothing is scheduled"
-    out.print(f"  next attempt {next_step}", markup=False)
-    out.print(f"  waiting      {public['waiting']} messages", markup=False)
-    out.print(f"  you can      {as_typed(advice_for(device)) or 'leave it alone'}", markup=False)
+    for line in account_of(device, backlog.get(device.id, {}).get("waiting", 0)):
+        words = ": ".join(part for part in (ago(line.moment), line.words) if part)
+        out.print(f"  {line.about:12} {as_typed(words)}", markup=False)
     print_table(
         "What was tried",
         ("at", "cause", "attempt", "tried", "outcome", "seconds"),

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -130,22 +130,6 @@ def shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.2f}"
     return str(value).replace("[", "\\[")
-
-
-def ago(moment: datetime | None) -> str:
-    """Return how long ago (or in how long) a moment is, for people."""
-    if moment is None:
-        return ""
-    seconds = (datetime.now(UTC) - moment).total_seconds()
-    text = _duration(abs(seconds))
-    return f"{text} ago" if seconds >= 0 else f"in {text}"
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def pick(row: Mapping[str, Any], *names: str) -> dict[str, Any]:
