@@ -130,12 +130,16 @@ def logger(**fields: Any) -> structlog.typing.FilteringBoundLogger:
 
 def human_line(record: Mapping[str, Any]) -> str:
     """Return one record of the log file as a line for people."""
+    moment = str(record.get("timestamp", ""))[:23].replace("T", " ")
+    head = f"{moment} {record.get('level', '')!s:7} {record.get('actor', '')}"
+    return f"{head}: {record.get('event', '')}  {human_details(record)}".rstrip()
+
+
+def human_details(record: Mapping[str, Any]) -> str:
+    """Return what a record tells besides when, who and what."""
     rest = {
         key: value
         for key, value in record.items()
         if key not in {"timestamp", "level", "event", "pid", "actor"} and value not in (None, "")
     }
-    details = "  ".join(f"{key}={value}" for key, value in rest.items())
-    moment = str(record.get("timestamp", ""))[:23].replace("T", " ")
-    head = f"{moment} {record.get('level', '')!s:7} {record.get('actor', '')}"
-    return f"{head}: {record.get('event', '')}  {details}".rstrip()
+    return "  ".join(f"{key}={value}" for key, value in rest.items())
