@@ -94,7 +94,8 @@ class ComingUp:
         return self.tried >= self.total
 
 
-def _device(row: Row) -> Device:
+def device_of(row: Row) -> Device:
+    """Return a whole row of the device table as a device."""
     values: dict[str, Any] = {name: row[name] for name in Device.__dataclass_fields__}
     for sealed in ("credentials", "proxy"):
         if values[sealed] is not None:
@@ -156,7 +157,7 @@ def add(
 
 def all_devices(connection: Connection) -> list[Device]:
     """Return every device, in the order they were added."""
-    return [_device(row) for row in connection.execute(_SQL["all"])]
+    return [device_of(row) for row in connection.execute(_SQL["all"])]
 
 
 def platforms(connection: Connection) -> dict[int, str | None]:
@@ -166,12 +167,12 @@ def platforms(connection: Connection) -> dict[int, str | None]:
 
 def with_reasons(connection: Connection, codes: Iterable[str]) -> list[Device]:
     """Return the devices whose state has one of these reasons."""
-    return [_device(row) for row in connection.execute(_SQL["with_reasons"], {"codes": sorted(codes)})]
+    return [device_of(row) for row in connection.execute(_SQL["with_reasons"], {"codes": sorted(codes)})]
 
 
 def by_ids(connection: Connection, device_ids: Iterable[int]) -> dict[int, Device]:
     """Return those of these devices that were not removed."""
-    return {row["id"]: _device(row) for row in connection.execute(_SQL["by_ids"], {"ids": sorted(device_ids)})}
+    return {row["id"]: device_of(row) for row in connection.execute(_SQL["by_ids"], {"ids": sorted(device_ids)})}
 
 
 def by_name(connection: Connection, name: str) -> Device:
@@ -183,19 +184,19 @@ def by_name(connection: Connection, name: str) -> Device:
     row = connection.execute(_SQL["by_name"], {"name": name}).fetchone() if is_storable(name) else None
     if row is None:
         raise NotFound(f"There is no device named {name!r}.", "See run.py device list.", code="unknown_device")
-    return _device(row)
+    return device_of(row)
 
 
 def by_id(connection: Connection, device_id: int) -> Device | None:
     """Return the device with that id, unless it was removed."""
     row = connection.execute(_SQL["by_id"], {"id": device_id}).fetchone()
-    return None if row is None else _device(row)
+    return None if row is None else device_of(row)
 
 
 def by_names(connection: Connection, names: Iterable[str]) -> dict[str, Device]:
     """Return the devices of these names that exist."""
     rows = connection.execute(_SQL["by_names"], {"names": sorted(filter(is_storable, set(names)))})
-    return {row["name"]: _device(row) for row in rows}
+    return {row["name"]: device_of(row) for row in rows}
 
 
 def set_state(
