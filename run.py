@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from actors.fleet import Fleet
 from actors.messages import Media, MessageRejected
-from commands import adopt, care, daemon, demo, devices, endpoints, keys, logs, shards, simulator
+from commands import adopt, care, daemon, demo, devices, endpoints, keys, logs, shards, simulator, users
 from commands.csv_file import Line, read_csv
 from commands.moments import read_moment
 from commands.output import AsJson, choose_home, current_home, err, out, print_json, print_table, reported
@@ -46,6 +46,8 @@ app.command("adopt")(adopt.adopt)
 app.add_typer(keys.app, name="key")
 app.add_typer(shards.app, name="shard")
 app.add_typer(endpoints.app, name="webhook")
+app.add_typer(users.app, name="user")
+app.command("dashboard")(users.dashboard)
 app.command("logs")(logs.logs)
 app.command("restarts")(logs.restarts)
 app.command("events")(logs.events)

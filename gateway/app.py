@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from gateway import api, health
+from gateway import api, dashboard, health
 from gateway.api.uploads import tidy_uploads
 from gateway.callers import Authentication
 from gateway.guard import Guard
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from gateway.context import Context
 
-#: The parts of the gateway; each gives its addresses. The dashboard (gateway/dashboard, at /) and /metrics join here.
-_PARTS: tuple[Callable[[Context], APIRouter], ...] = (health.router, api.router)
+#: The parts of the gateway; each gives its addresses. /metrics joins here.
+_PARTS: tuple[Callable[[Context], APIRouter], ...] = (health.router, api.router, dashboard.router)
 #: What runs as long as the gateway serves: each is started once and cancelled at the end.
-_TASKS: tuple[Callable[[Context], Awaitable[None]], ...] = (tidy_uploads,)
+_TASKS: tuple[Callable[[Context], Awaitable[None]], ...] = (tidy_uploads, dashboard.count_traffic)
 
 
 def create_app(context: Context) -> FastAPI:
