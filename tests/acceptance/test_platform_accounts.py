@@ -63,11 +63,12 @@ def test_a_refused_credential_costs_one_message_and_opens_the_breaker_of_its_acc
     with daemon.fleet() as fleet:
         first, second = (fleet.send(name, "+6281234567890", text) for text in ("refused", "waits"))
         daemon.await_message(fleet, first, "failed")
+        # Looked at as soon as the refusal is recorded: both are written together.
+        shown = [each for each in fleet.breakers() if each["platform"] == platform]
+        assert [(each["account"], each["state"]) for each in shown] == [(name, "open")]
         daemon.simulator.platform_fault(platform, "clear")
         daemon.await_message(fleet, fleet.send(other, "+6281234567890", "nobody else's waits"), "sent")
         assert (fleet.message(second) or {})["state"] == "queued"
-    shown = [each for each in daemon.json("status")["breakers"] if each["platform"] == platform]
-    assert [(each["account"], each["state"]) for each in shown] == [(name, "open")]
     assert daemon.log_lines(f"account {name} is open")
 
 
