@@ -20,12 +20,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from actors.fleet import Fleet
 from actors.messages import Media, MessageRejected
-from commands import adopt, care, daemon, demo, devices, endpoints, keys, logs, shards, simulator, users
+from commands import adopt, care, daemon, demo, devices, endpoints, keys, logs, messages, shards, simulator, users
 from commands.csv_file import Line, read_csv
 from commands.moments import read_moment
-from commands.output import AsJson, choose_home, current_home, err, out, print_json, print_table, reported
+from commands.output import AsJson, choose_home, current_home, err, out, print_json, reported
 from config.daemon import read_daemon_file
-from config.errors import NoAnswer, NotFound, Refused, UsageWrong
+from config.errors import NoAnswer, Refused, UsageWrong
 from config.settings import load_settings
 from config.version import VERSION
 from storage.outbox import FINAL_STATES
@@ -42,6 +42,10 @@ app.command("status")(daemon.status)
 devices.app.command("limit")(care.limit)
 app.add_typer(devices.app, name="device")
 app.add_typer(care.app, name="opt-out")
+app.command("messages")(messages.messages)
+app.command("message")(messages.message)
+app.command("cancel")(messages.cancel)
+app.command("resolve")(messages.resolve)
 app.command("adopt")(adopt.adopt)
 app.add_typer(keys.app, name="key")
 app.add_typer(shards.app, name="shard")
@@ -206,94 +210,6 @@ def _await_messages(fleet: Fleet, message_ids: list[int], seconds: float) -> dic
                 return rows
             time.sleep(0.1)
     raise NoAnswer("Not every message has an outcome yet; they stay queued.", "See run.py messages --state queued.")
-
-
-@app.command()
-@reported
-def messages(
-    device: Annotated[str | None, typer.Option(help="Only this device.")] = None,
-    state: Annotated[str | None, typer.Option(help="Only this state, such as queued or in_doubt.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 50,
-    as_json: AsJson = False,
-) -> None:
-    """List messages, newest first; in-doubt ones oldest first."""
-    known = FINAL_STATES | {"queued", "sending", "in_doubt"}
-    if state is not None and state not in known:
-        raise Refused(f"There is no state {state!r}.", f"Known: {', '.join(sorted(known))}.", code="bad_state")
-    with Fleet(current_home().path) as fleet:
-        if device is not None:
-            fleet.device(device)
-        rows = fleet.messages(device=device, state=state, limit=limit)
-    if as_json:
-        print_json(rows)
-        return
-    print_table(
-        "Messages",
-        ("id", "device", "to", "kind", "state", "tries", "why", "accepted"),
-        [
-            (
-                row["id"],
-                row["device"],
-                row["recipient"],
-                row["kind"],
-                row["state"],
-                row["attempts"],
-                row["reason"],
-                row["created_at"],
-            )
-            for row in rows
-        ],
-        "No such messages.",
-    )
-
-
-@app.command()
-@reported
-def message(message_id: Annotated[int, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
-    """Tell the story of one message."""
-    with Fleet(current_home().path) as fleet:
-        row = fleet.message(message_id)
-    if row is None:
-        raise NotFound(f"There is no message {message_id}.", "See run.py messages.", code="unknown_message")
-    if as_json:
-        print_json({**{key: value for key, value in row.items() if key != "content_digest"}})
-        return
-    out.print(f"Message {row['id']}: {row['state']}", style="bold")
-    out.print(f"  from {row['device']} to {row['recipient']}, {row['kind']}: {row['body'][:200]}", markup=False)
-    if row["external_id"]:
-        out.print(f"  known there as {row['external_id']}", markup=False)
-    print_table(
-        "Its story",
-        ("at", "state", "why"),
-        [(each["at"], each["state"], each["reason"] or each["reason_code"]) for each in row["story"]],
-        "",
-    )
-    if row["state"] == "in_doubt":
-        out.print(f"Settle it: run.py resolve {row['id']} --sent, or --resend if it did not arrive.", markup=False)
-
-
-@app.command()
-@reported
-def cancel(message_id: Annotated[int, typer.Argument(metavar="ID")]) -> None:
-    """Cancel a message that is still queued."""
-    with Fleet(current_home().path) as fleet:
-        fleet.cancel(message_id)
-    out.print(f"Cancelled message {message_id}.")
-
-
-@app.command()
-@reported
-def resolve(
-    message_id: Annotated[int, typer.Argument(metavar="ID")],
-    sent: Annotated[bool, typer.Option("--sent", help="It arrived.")] = False,
-    resend: Annotated[bool, typer.Option("--resend", help="It did not arrive; send it again.")] = False,
-) -> None:
-    """Settle an in-doubt message by your own knowledge."""
-    if sent == resend:
-        raise UsageWrong("Say either --sent or --resend.", "Ask the recipient whether it arrived.")
-    with Fleet(current_home().path) as fleet:
-        fleet.resolve(message_id, sent=sent)
-    out.print(f"Message {message_id} is {'sent' if sent else 'queued again'}.")
 
 
 def entry() -> None:

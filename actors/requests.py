@@ -38,7 +38,7 @@ from actors.platforms.checks import check_account
 from actors.public_addresses import Network
 from actors.validation import check_device_name
 from actors.whatsapp.addresses import names_companion
-from config.errors import Refused
+from config.errors import NotFound, Refused
 from config.logging import logger
 from storage import devices, fallbacks, outbox
 from storage.credentials import CredentialSeal
@@ -83,7 +83,8 @@ def cancel_message(connection: Connection, message: CancelMessage, _office: Offi
     """Cancel a message that is still queued."""
     if outbox.cancel(connection, message.message_id):
         return "cancelled"
-    reason = f"Message {message.message_id} is not queued, so it cannot be cancelled."
+    state = _state_of(connection, message.message_id)
+    reason = f"Message {message.message_id} is {state}, not queued, so it cannot be cancelled."
     raise Refused(reason, f"See run.py message {message.message_id}.", code="not_queued")
 
 
@@ -98,8 +99,21 @@ def resolve_message(connection: Connection, message: ResolveMessage, _office: Of
         raise Refused(reason, next_step, code="device_removed")
     if outbox.resolve(connection, message.message_id, sent=message.sent):
         return "sent" if message.sent else "queued"
-    reason = f"Message {message.message_id} is not in doubt."
+    state = _state_of(connection, message.message_id)
+    reason = f"Message {message.message_id} is {state}, not in doubt: there is nothing to settle."
     raise Refused(reason, f"See run.py message {message.message_id}.", code="not_in_doubt")
+
+
+def _state_of(connection: Connection, message_id: int) -> str:
+    """Return a message's state, for people.
+
+    Raises:
+        NotFound: there is no such message.
+    """
+    row = outbox.states(connection, [message_id]).get(message_id)
+    if row is None:
+        raise NotFound(f"There is no message {message_id}.", "See run.py messages.", code="unknown_message")
+    return str(row["state"]).replace("_", " ")
 
 
 def opt_out(connection: Connection, message: OptOut, office: Office) -> str:

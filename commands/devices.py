@@ -163,8 +163,9 @@ def show(name: Name, as_json: AsJson = False) -> None:
     if as_json:
         print_json({**_public(device, backlog), "restarts": restarts, "advice": advice_for(device)})
         return
+    public = _public(device, backlog)
     out.print(f"{device.name}: {device.state} for {ago(device.state_since).removesuffix(' ago')}", style="bold")
-    for line in account_of(device, backlog.get(device.id, {}).get("waiting", 0)):
+    for line in account_of(device, public["waiting"], public["in_doubt"]):
         words = ": ".join(part for part in (ago(line.moment), line.words) if part)
         out.print(f"  {line.about:12} {as_typed(words)}", markup=False)
     print_table(
@@ -182,7 +183,10 @@ def _public(device: Device, backlog: dict[int, Any]) -> dict[str, Any]:
         del values[secret]
     values["platform"] = device.platform or "whatsapp"
     values["has_proxy"] = device.proxy is not None
-    values["waiting"] = backlog.get(device.id, {}).get("waiting", 0)
+    unfinished = backlog.get(device.id, {})
+    values["waiting"] = unfinished.get("waiting", 0)
+    values["waiting_since"] = unfinished.get("oldest")
+    values["in_doubt"] = unfinished.get("in_doubt", 0)
     return values
 
 

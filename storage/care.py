@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from storage.spellings import all_spellings
 from storage.sql import queries
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def set_limits(connection: Connection, device_id: int, limits: Limits) -> None:
 def opt_out(
     connection: Connection, numbers: Sequence[str], *, source: str, device_id: int | None = None, word: str = ""
 ) -> OptedOut:
-    """Put numbers (digits) on the opt-out list and cancel what is queued for them.
+    """Put numbers (digits) on the opt-out list, however else they are written, and cancel what is queued for them.
 
     Args:
         connection: an open transaction.
@@ -131,15 +132,22 @@ def opt_out(
         device_id: the device that was told so, for a keyword.
         word: what it was told.
     """
-    arguments = {"numbers": list(numbers), "source": source, "device_id": device_id, "word": word}
+    arguments = {
+        "numbers": all_spellings(numbers),
+        "given": list(numbers),
+        "source": source,
+        "device_id": device_id,
+        "word": word,
+    }
     row = connection.execute(_SQL["opt_out"], arguments).fetchone()
     assert row is not None  # noqa: S101 - an aggregate always gives a row
     return OptedOut(row["added"], row["cancelled"])
 
 
 def opt_in(connection: Connection, numbers: Sequence[str]) -> int:
-    """Take numbers off the opt-out list; return how many were on it."""
-    return connection.execute(_SQL["opt_in"], {"numbers": list(numbers)}).rowcount
+    """Take numbers off the opt-out list, however else they are written; return how many of these were on it."""
+    removed = connection.execute(_SQL["opt_in"], {"numbers": all_spellings(numbers)}).fetchall()
+    return len(set(numbers) & {row["number"] for row in removed})
 
 
 def opted_out(connection: Connection, numbers: Collection[str]) -> frozenset[str]:

@@ -57,13 +57,15 @@ class Device:
     pairing_code: str | None
     last_online_at: datetime | None
     created_at: datetime
-    #: Limits of its own (None: the installation's hold), and the rule that holds its lane, if one does.
+    #: Limits of its own (None: the installation's hold), and the rule that holds its lane, if one does; messages of
+    #: priority ``held_below`` and above go all the same.
     gap_seconds: float | None = None
     jitter_seconds: float | None = None
     per_hour: int | None = None
     per_day: int | None = None
     linked_at: datetime | None = None
     held_code: str = ""
+    held_below: int | None = None
 
     @property
     def limits(self) -> Limits:

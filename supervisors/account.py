@@ -22,8 +22,8 @@ class Line:
     moment: datetime | None = None
 
 
-def account_of(device: Device, waiting: int) -> list[Line]:
-    """Return what there is to say about a device on which ``waiting`` messages wait."""
+def account_of(device: Device, waiting: int, in_doubt: int = 0) -> list[Line]:
+    """Return what there is to say about a device on which so many messages wait, and so many are in doubt."""
     lines = [Line("why", f"{device.reason or '–'} ({device.reason_code})")]
     if device.is_whatsapp:
         lines.append(Line("companion", device.jid or "none linked"))
@@ -31,6 +31,12 @@ def account_of(device: Device, waiting: int) -> list[Line]:
         lines.append(Line("lane waits", device.held_reason, device.held_until))
     scheduled = device.next_attempt_at
     lines.append(Line("next attempt", "" if scheduled else "nothing is scheduled", scheduled))
-    lines.append(Line("waiting", f"{waiting} messages"))
+    lines.append(Line("waiting", _counted(waiting)))
+    if in_doubt:
+        lines.append(Line("in doubt", f"{_counted(in_doubt)}: run.py messages --state in_doubt --device {device.name}"))
     lines.append(Line("you can", advice_for(device) or "leave it alone"))
     return lines
+
+
+def _counted(messages: int) -> str:
+    return f"{messages} message{'' if messages == 1 else 's'}"

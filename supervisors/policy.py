@@ -90,6 +90,9 @@ POLICIES: dict[str, Policy] = {
         "refreshing", "The session store (PostgreSQL) cannot be reached.", Action.REFRESH, "Check PostgreSQL."
     ),
     "stuck": Policy("refreshing", "It did not leave a passing state in time.", Action.REFRESH, _WAIT_ADVICE),
+    "send_hangs": Policy(
+        "refreshing", "A send got no answer in time; its connection is renewed.", Action.REFRESH, _WAIT_ADVICE
+    ),
     "crashed": Policy("refreshing", "The device actor failed.", Action.REFRESH, "See run.py logs --device."),
     "shard_died": Policy("connecting", "The process that hosted it ended.", Action.REFRESH, _WAIT_ADVICE),
     "moved": Policy("connecting", "It moved to a fresh process.", Action.REFRESH, _WAIT_ADVICE),
@@ -128,7 +131,8 @@ POLICIES: dict[str, Policy] = {
         "outdated",
         "WhatsApp refuses this version of the library.",
         Action.STOP,
-        "Upgrade neonize (README, Upgrading), then start again.",
+        "Upgrade neonize: raise its pin in pyproject.toml, then make lock && make check test && run.py stop && "
+        "run.py start (README, Upgrading neonize). Its messages wait.",
         alert=True,
     ),
     "paused": Policy("paused", "Paused by the operator.", Action.STOP, "run.py device resume NAME"),

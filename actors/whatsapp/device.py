@@ -135,7 +135,7 @@ class WhatsAppDevice:
                 self._start_check(number)
             case Unwell(generation):
                 if generation == self._generation:
-                    await self._trouble("stuck", "a send hangs in the library")
+                    await self._trouble("send_hangs")
             case SendingFailed(error):
                 raise error
             case Deadline(cause_code, era):

@@ -65,11 +65,11 @@ with fresh as (
     insert into transition (message_id, state, reason_code, reason)
     select id, 'cancelled', 'opted_out', 'Its recipient has opted out.' from stopped
 )
-select (select count(*) from fresh) as added, (select count(*) from stopped) as cancelled;
+select (select count(*) from fresh where number = any(%(given)s::text[])) as added, (select count(*) from stopped) as cancelled;
 
 -- Numbers that may be written to again.
 -- name: opt_in
-delete from opt_out where number = any(%(numbers)s::text[]);
+delete from opt_out where number = any(%(numbers)s::text[]) returning number;
 
 -- Which of these numbers have opted out.
 -- name: opted_out

@@ -90,12 +90,15 @@ where removed_at is null and platform is null and jid is not null and desired_st
   and state in ('online', 'connecting', 'refreshing', 'reconnecting')
   and not exists (select from lease where device_id = id and holder <> %(holder)s and expires_at > now());
 
--- Messages waiting on each device (in two parts, each of which an index holds; history is not looked at).
+-- Messages waiting on each device, and those in doubt (in two parts, each of which an index holds; history is not looked
+-- at).
 -- name: backlog
-select device_id, count(*) as waiting, min(created_at) as oldest
+select device_id, count(*) filter (where state <> 'in_doubt') as waiting,
+       min(created_at) filter (where state <> 'in_doubt') as oldest,
+       count(*) filter (where state = 'in_doubt') as in_doubt
 from (
-    select device_id, created_at from outbox where state = 'queued'
+    select device_id, created_at, state from outbox where state = 'queued'
     union all
-    select device_id, created_at from outbox where state in ('sending', 'in_doubt')
+    select device_id, created_at, state from outbox where state in ('sending', 'in_doubt')
 ) as unfinished
 group by device_id;

@@ -266,7 +266,7 @@ select id, 'cancelled', 'device_removed', 'Its device was removed.' from moved;
 
 -- One message with its device.
 -- name: message
-select o.*, d.name as device, d.platform
+select o.*, d.name as device, d.platform, d.removed_at
 from outbox o join device d on d.id = o.device_id
 where o.id = %(message_id)s;
 
@@ -276,7 +276,7 @@ select at, state, reason_code, reason from transition where message_id = %(messa
 
 -- The attempts of one message.
 -- name: attempts
-select number, started_at, ended_at, outcome, reason from attempt where message_id = %(message_id)s order by id;
+select number, started_at, ended_at, outcome, reason, external_id from attempt where message_id = %(message_id)s order by id;
 
 -- Messages, newest first; in-doubt ones oldest first, since those wait for an answer.
 -- name: list

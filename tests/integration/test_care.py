@@ -368,6 +368,19 @@ def test_numbers_on_the_list_are_written_as_digits_and_a_bad_one_changes_nothing
     assert care.list_opt_outs(connection, 1)[0]["number"] == "6281234567890"
 
 
+def test_who_opts_out_under_one_spelling_of_a_number_has_opted_out_under_the_other(connection: Connection) -> None:
+    device = new_device(connection)
+    asked, written = "5511987650001", "551187650001"
+    accepted = outbox.accept(connection, [NewMessage(device.id, asked, "text", "hello")])
+    changed = care.opt_out(connection, [written], source="keyword", device_id=device.id, word="STOP")
+    assert (changed.added, changed.cancelled) == (1, 1)
+    assert outbox.states(connection, [accepted[0].id])[accepted[0].id]["state"] == "cancelled"
+    assert care.opted_out(connection, [asked, written]) == {asked, written}
+    assert care.opt_out(connection, [asked], source="operator").added == 0
+    assert care.opt_in(connection, [asked]) == 1
+    assert care.opted_out(connection, [asked, written]) == frozenset()
+
+
 def test_a_repeated_key_is_known_after_its_recipient_opted_out(connection: Connection) -> None:
     device, number = new_device(connection), new_number()
     message = replace(NewMessage(device.id, number, "text", "hello"), idempotency_key=f"key-{number}")

@@ -81,13 +81,15 @@ def test_an_outcome_is_recorded_without_a_look_at_all_doubts(connection: Connect
         "reason": "",
         "external_id": "WA-1",
         "from_states": ["sending", "in_doubt"],
+        "attempt_id": 1,
     }
     assert 0 < rows_read(connection, queries("outbox")["settle"], arguments) <= _FEW
 
 
 def test_an_opt_out_reads_what_waits_for_that_number_alone(connection: Connection, lane: int) -> None:
     connection.execute("update outbox set recipient = '60190000001' where device_id = %s", [lane])
-    arguments = {"numbers": ["60190000001"], "source": "operator", "device_id": None, "word": ""}
+    numbers = ["60190000001"]
+    arguments = {"numbers": numbers, "given": numbers, "source": "operator", "device_id": None, "word": ""}
     assert 0 < rows_read(connection, queries("care")["opt_out"], arguments) <= _FEW
 
 
