@@ -146,11 +146,13 @@ def _why_it_waits(row: dict[str, Any], device: Device | None, now: datetime) -> 
 
 
 def _what_is_known(row: dict[str, Any], device: Device | None) -> str:
-    number, name = row["id"], row["external_id"]
-    if row["platform"] is None and name:
+    number = row["id"]
+    # It may have been in doubt before, and sent again by somebody's word; a receipt for either settles it.
+    names = [each["external_id"] for each in row.get("attempts_made", ()) if each["external_id"]]
+    if row["platform"] is None and (names or row["external_id"]):
         known = (
-            f"It may have arrived: it was to be {name} at WhatsApp, and nobody confirmed it. "
-            "A receipt for it, which may come at any time, settles it by itself."
+            f"It may have arrived: it was to be {' or '.join(names) or row['external_id']} at WhatsApp, and nobody "
+            "confirmed it. A receipt for it, which may come at any time, settles it by itself."
         )
     elif row["platform"] is None:
         known = "It may have arrived, and what WhatsApp would call it is not known: no receipt can settle it."

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from config.errors import SalamanderError
 from config.home import Home, default_home
@@ -110,7 +110,9 @@ def _plain(value: Any) -> Any:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
     """Print rows as a table, or say why there are none."""
-    table = Table(*columns, title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    # Folded, not cut: an id that lost its end is none.
+    folded = (Column(name, overflow="fold") for name in columns)
+    table = Table(*folded, title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     count = 0
     for row in rows:
         table.add_row(*(shown(cell) for cell in row))

@@ -140,8 +140,14 @@ def fault(
 @reported
 def faults(as_json: AsJson = False) -> None:
     """List the kinds of faults."""
-    known = _client().faults()
-    print_json(known) if as_json else print_table("Faults", ("kind", "what happens"), sorted(known.items()), "")
+    client = _client()
+    known, of_platforms = client.faults(), client.platform_faults()
+    if as_json:
+        print_json({**known, "platforms": of_platforms})
+        return
+    columns = ("kind", "what happens")
+    print_table("Faults of WhatsApp", columns, sorted(known.items()), "")
+    print_table("Faults of a platform (--platform NAME)", columns, sorted(of_platforms.items()), "")
 
 
 @app.command()

@@ -32,7 +32,7 @@ from actors.whatsapp.mailbox import (
     Unwell,
     Work,
 )
-from actors.whatsapp.receipt_journal import ReceiptJournal
+from actors.whatsapp.receipts import Receipts
 from actors.whatsapp.sending import Sender
 from config.errors import Refused
 from config.logging import logger
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 
 #: Failure codes of the client that stand in the supervisor's table under another name.
 _CAUSE_OF_CLIENT_ERROR = {"closed": "stuck", "already_open": "stuck", "library_stopped": "crashed"}
-#: Receipts by WhatsApp's words, and the stage they prove.
-_STAGE_OF_RECEIPT = {"delivered": "delivered", "read": "read", "played": "read", "sender": "sent"}
 _PROBE_SECONDS = 4.0
 #: How often a device that is to move looks whether its pairing is over, in seconds.
 _PAIRING_LOOK_SECONDS = 0.5
@@ -82,9 +80,9 @@ class WhatsAppDevice:
         self._settled = settled
         self._leaving = False
         self._departed = False
-        self._receipts = ReceiptJournal(services.home.journal, row.id)
         self._ban_seconds: float | None = None
         self._sender = Sender(services, row.id, row.name, owner)
+        self._receipts = Receipts(services, row.id, self._sender.outbox)
         self._sending: asyncio.Task[None] | None = None
         self._checks: set[asyncio.Task[None]] = set()
 
@@ -105,8 +103,7 @@ class WhatsAppDevice:
         """
         if not self._settled:
             await self._sender.settle_orphans(self._row.jid)
-        for receipt in self._receipts.left_behind():
-            await self._record_receipts(receipt)
+        await self._receipts.catch_up()
         while not self._departed:
             await self._handle(await self.mailbox.get())
 
@@ -252,29 +249,12 @@ class WhatsAppDevice:
             case happened.Paired(jid, lid):
                 await self._bind(jid, lid)
             case happened.ReceiptReceived():
-                await self._record_receipts(event)
-                self._receipts.recorded()
+                await self._receipts.record(event)
             case happened.MessageReceived():
                 if not event.from_me:
                     await record_message(self._services, self.id, self.name, event)
             case happened.SecretNotStored(message_id):
                 logger().warning("The message secret was not stored", device=self.name, whatsapp_id=message_id)
-
-    async def _record_receipts(self, event: happened.ReceiptReceived) -> None:
-        stage = _STAGE_OF_RECEIPT.get(event.kind)
-        if stage is None:
-            return
-        rows = [
-            events.Event(
-                "receipt",
-                f"{message_id}:{stage}",
-                {"message_id": message_id, "stage": stage, "chat": event.chat, "time": event.timestamp},
-            )
-            for message_id in event.message_ids
-        ]
-        await self._services.store(events.record, self.id, rows)
-        receipts = [(message_id, stage) for message_id in event.message_ids]
-        await self._services.run(lambda: self._sender.outbox.apply_receipts(self.id, receipts))
 
     # --- troubles and states -----------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ _PRIVATE_SERVERS = frozenset({PHONE_SERVER, LID_SERVER})
 
 async def record_message(services: Services, device_id: int, device: str, event: MessageReceived) -> None:
     """Record a message that another account sent, and obey it if it opts out; repeated, it changes nothing."""
-    sender_number = await _number_behind(services, event.sender, event.sender_alternative)
+    sender_number = await number_behind(services, event.sender, event.sender_alternative)
     private = _server_of(event.chat) in _PRIVATE_SERVERS
     body = {
         "message_id": event.message_id,
@@ -60,7 +60,7 @@ def _record_opt_out(connection: Connection, device_id: int, received: events.Eve
     return changed
 
 
-async def _number_behind(services: Services, jid: str, alternative: str) -> str | None:
+async def number_behind(services: Services, jid: str, alternative: str = "") -> str | None:
     """Return the phone number of an account: from its own address, the other one it gave, or what the store knows."""
     for text in (jid, alternative):
         address = _address(text)

@@ -201,7 +201,7 @@ class Sender:
         """Settle attempts that nobody has been at for ``seconds``, whoever made them: their outcome was lost."""
         stranded = await self._services.run(lambda: self.outbox.stranded([self._device_id], seconds))
         nobodys = [each for each in stranded if each.attempt_id != self.attempt_under_way]
-        await self._settle(nobodys, jid, "It was left alone")
+        await self._settle(nobodys, jid, "Its attempt was abandoned")
 
     async def _settle(self, orphans: Sequence[Orphan], jid: str | None, what: str) -> None:
         """Settle attempts without an owner by evidence; ``what`` happened to them, as a sentence begins."""

@@ -73,6 +73,8 @@ def test_a_queued_message_can_be_cancelled_and_a_late_one_expires(daemon: Daemon
     daemon.ok("cancel", str(scheduled))
     assert daemon.json("message", str(scheduled))["state"] == "cancelled"
     assert "not queued" in daemon.run("cancel", str(scheduled)).stderr
+    assert daemon.refused("resolve", str(scheduled), "--sent").code == "not_in_doubt"
+    assert daemon.refused("cancel", "999999").code == daemon.refused("resolve", "999999", "--sent").code
     daemon.ok("device", "pause", "shop")
     soon = datetime.now(UTC) + timedelta(seconds=1)
     late = fleet.send("shop", "60199000015", "too late", expires_at=soon)
@@ -135,7 +137,8 @@ def test_without_a_receipt_the_message_is_in_doubt_under_its_known_id_until_the_
     row = daemon.json("message", str(message_id))
     assert row["external_id"]
     assert row["id"] in [each["id"] for each in daemon.json("messages", "--state", "in_doubt")]
-    assert f"resolve {message_id} --sent" in daemon.ok("message", str(message_id))
+    assert f"resolve {message_id} --sent" in daemon.ok("message", str(message_id)).replace("\n", " ")
+    assert row["external_id"] in row["explanation"]
     for phone in ("60120000001", "60199000022"):
         daemon.simulator.phone_power(phone, on=True)
     daemon.await_message(fleet, message_id, "delivered")
@@ -161,6 +164,8 @@ def test_the_operator_settles_a_doubt(daemon: Daemon, fleet: Fleet, fault: str, 
     daemon.await_message(fleet, message_id, "in_doubt")
     daemon.simulator.fault("clear", jid=fault)
     assert daemon.run("resolve", str(message_id)).returncode != 0
+    assert daemon.refused("cancel", str(message_id)).code == "not_queued"
+    assert daemon.json("device", "show", "shop")["in_doubt"] >= 1
     daemon.ok("resolve", str(message_id), "--sent" if sent else "--resend")
     assert daemon.run("resolve", str(message_id), "--sent").returncode != 0
     if sent:
@@ -170,6 +175,25 @@ def test_the_operator_settles_a_doubt(daemon: Daemon, fleet: Fleet, fault: str, 
     daemon.await_message(fleet, message_id, "delivered")
     assert daemon.texts(number) == [text]
     assert len(daemon.json("message", str(message_id))["attempts_made"]) == 2
+
+
+def test_a_send_that_nobody_is_at_any_more_is_settled_by_evidence_while_everything_runs(
+    daemon: Daemon, fleet: Fleet
+) -> None:
+    daemon.ok("device", "pause", "shop")
+    message_id = fleet.send("shop", "60199000036", "stranded")
+    daemon.sql("update device set linked_at = now() - interval '1 day' where name = 'shop'")
+    daemon.sql(
+        "with moved as (update outbox set state = 'sending', attempts = 1 where id = %s returning id, device_id)"
+        " insert into attempt (message_id, device_id, number, owner, secret, started_at)"
+        " select id, device_id, 1, 'nobody', decode('5a', 'hex'), now() - interval '10 minutes' from moved",
+        message_id,
+    )
+    daemon.await_message(fleet, message_id, "queued", 60)
+    assert "abandoned before the message left" in fleet.message(message_id)["story"][-1]["reason"]  # type: ignore[index]
+    daemon.ok("device", "resume", "shop")
+    daemon.await_message(fleet, message_id, "delivered")
+    assert daemon.texts("60199000036") == ["stranded"]
 
 
 def test_a_message_that_whatsapp_refuses_fails_with_its_reason(daemon: Daemon, fleet: Fleet, fault: str) -> None:

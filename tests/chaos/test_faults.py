@@ -68,7 +68,7 @@ def test_everyday_strikes_lose_and_double_nothing(tmp_path: Path) -> None:
     assert outcome.kills == len(strikes), outcome.missed
 
 
-@pytest.mark.parametrize("seed", [20])
+@pytest.mark.parametrize("seed", [36])
 def test_strikes_at_random_lose_and_double_nothing(tmp_path: Path, seed: int) -> None:
     """Without half-open sockets: finding one takes most of a minute, and has a test of its own (test_healing.py)."""
     strikes = [strike for strike in plan(seed, 12) if strike.kind != "half-open"][:10]

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from actors.whatsapp.events import MessageReceived
+from actors.whatsapp.events import MessageReceived, ReceiptReceived
 from actors.whatsapp.inbound import record_message
+from actors.whatsapp.receipts import Receipts
 from actors.whatsapp.services import Services
 from config.home import Home
 from config.settings import Settings
 from storage import care, devices, events, outbox
 from storage.database import Connection, Database, SingleConnection
-from storage.outbox import NewMessage
+from storage.outbox import NewMessage, Outbox
 from tests.integration.conftest import NewDatabase
 
 NUMBER, LID = "60199960001", "100060199960001@lid"
@@ -128,3 +129,17 @@ def test_what_is_not_said_to_us_or_by_nobody_known_opts_nobody_out(
     record(services, device_id, message)
     assert care.overview(connection)["opted_out"] == before
     assert [body["text"] for body in bodies(connection, device_id)] == [message.text]
+
+
+def test_a_receipt_is_recorded_once_with_the_number_behind_its_chat(
+    services: Services, connection: Connection, device_id: int
+) -> None:
+    receipts = Receipts(services, device_id, Outbox(services.database, "tests"))
+    receipt = ReceiptReceived(("3EB0-1",), "delivered", LID, LID, 1_700_000_000)
+    for _ in range(2):
+        asyncio.run(receipts.record(receipt))
+    asyncio.run(receipts.record(replace(receipt, message_ids=("3EB0-2",), chat="120363012345678901@g.us")))
+    assert [(body["message_id"], body["chat_number"]) for body in bodies(connection, device_id, "receipt")] == [
+        ("3EB0-1", NUMBER),
+        ("3EB0-2", None),
+    ]

@@ -19,9 +19,10 @@ import psutil
 from actors.fleet import Fleet
 from config.daemon import read_daemon_file
 from config.home import Home
+from config.settings import Settings, load_settings
 from simulator.client import SimulatorClient
 from simulator.platforms.server import DEFAULT_ACCOUNTS
-from storage.database import SingleConnection, whatsmeow_url
+from storage.database import SingleConnection, database_url, whatsmeow_url
 from supervisors.processes import daemon_processes, process_is_alive
 
 if TYPE_CHECKING:
@@ -342,9 +343,14 @@ class Daemon:
 
     def whatsmeow_sql(self, statement: str, *values: object) -> None:
         """Change whatsmeow's own tables behind everybody's back."""
-        from config.settings import load_settings  # noqa: PLC0415 - one caller
+        self._sql(whatsmeow_url, statement, values)
 
-        database = SingleConnection(whatsmeow_url(self.home, load_settings(self.home)))
+    def sql(self, statement: str, *values: object) -> None:
+        """Change Salamander's tables behind everybody's back."""
+        self._sql(database_url, statement, values)
+
+    def _sql(self, url_of: Callable[[Home, Settings], str], statement: str, values: tuple[object, ...]) -> None:
+        database = SingleConnection(url_of(self.home, load_settings(self.home)))
         try:
             with database.transaction() as connection:
                 connection.execute(statement.encode(), values)
