@@ -104,11 +104,17 @@ def message(message_id: MessageId, as_json: AsJson = False) -> None:
     print_table(
         "Its story",
         ("at", "state", "why"),
-        [(each["at"], each["state"], each["reason"] or each["reason_code"]) for each in row["story"]],
+        [(each["at"], each["state"], _why(each, row["platform"] or "WhatsApp")) for each in row["story"]],
         "",
     )
     if explained:
         out.print(as_typed(explained), markup=False)
+
+
+def _why(step: dict[str, Any], route: str) -> str:
+    """Return why a message came to a state, also where that goes without saying."""
+    words = {"sent": f"{route} took it.", "receipt": "A receipt says so."}
+    return str(step["reason"] or words.get(step["reason_code"], step["reason_code"]))
 
 
 def explanation(row: dict[str, Any], device: Device | None, now: datetime) -> str:

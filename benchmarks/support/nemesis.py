@@ -23,6 +23,7 @@ from benchmarks.support.trial import PLATFORM_DEVICES, Trial, TrialFailed, until
 from config.errors import SalamanderError
 from storage.database import SALAMANDER_DATABASE, WHATSMEOW_DATABASE
 from storage.embedded import embedded_url
+from supervisors.processes import wait_until_gone
 
 #: How long a struck simulator may take to come back.
 _SIMULATOR_SECONDS = 60.0
@@ -173,8 +174,8 @@ class Nemesis:
         process = self._find(strike, "salamander")
         struck = self._note(strike, "watchdog", 60.0)
         process.send_signal(number)
-        with contextlib.suppress(psutil.TimeoutExpired):
-            process.wait(10)
+        # Dead is enough: who adopted it may take seconds to reap it.
+        wait_until_gone(process.pid, None, 10)
         self._trial.start()
         struck.ended = time.time()
 

@@ -22,7 +22,8 @@ SETTINGS = {"max_shards": 2}
 #: What an operator meets most, in one go, the costly ones (a new start, PostgreSQL away) among them.
 EVERYDAY = (
     "shard-kill", "router-kill", "reset", "lost-ack", "platform-reset-after", "simulator-kill", "shard-crash",
-    "platform-kill", "postgres-kill", "logged-out", "fleet-kill", "watchdog-kill",
+    "platform-kill", "postgres-kill", "logged-out", "fleet-kill", "watchdog-kill", "router-crash", "banned",
+    "watchdog-stop", "stream-503",
 )  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def everything_held(outcome: Outcome, messages: int) -> None:
 
 
 def test_everyday_strikes_lose_and_double_nothing(tmp_path: Path) -> None:
-    strikes = [Strike(kind, target, 0.3) for kind, target in zip(EVERYDAY, [0.1, 0.9, 0.5, 0.3] * 3, strict=True)]
+    strikes = [Strike(kind, target, 0.3) for kind, target in zip(EVERYDAY, [0.1, 0.9, 0.5, 0.3] * 4, strict=True)]
     outcome = run(tmp_path, strikes, messages=250, seed=41)
     everything_held(outcome, 250)
     assert outcome.kills == len(strikes), outcome.missed
