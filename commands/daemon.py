@@ -18,8 +18,7 @@ from commands.coming_up import coming_up, show_coming_up
 from commands.output import AsJson, as_typed, current_home, out, print_json, print_table, reported
 from commands.shards import recycling_line
 from config.daemon import DaemonFile, read_daemon_file
-from config.durations import ago
-from config.errors import DaemonAlreadyRunning, DaemonNotRunning, SalamanderError
+from config.errors import DaemonAlreadyRunning, DaemonNotRunning, SalamanderError, StorageUnavailable, ago
 from config.gateway import gateway_url
 from config.home import Home
 from config.settings import load_settings
@@ -152,16 +151,21 @@ def status(as_json: AsJson = False) -> None:
             print_json({"running": False, "ready": False, "home": str(home.path)})
             raise typer.Exit(DaemonNotRunning.exit_code)
         raise DaemonNotRunning(home.path)
-    with Fleet(home.path, timeout=5) as fleet:
+    try:
+        with Fleet(home.path, timeout=5) as fleet:
+            if not as_json:
+                show_coming_up(home, fleet)
+            progress = coming_up(home, fleet)
+            devices = fleet.devices()
+            messages = fleet.message_counts()
+            backlog = fleet.backlog()
+            restarts = fleet.restarts(limit=5)
+            breakers = fleet.breakers()
+            care = care_report(settings, fleet.care_overview())
+    except StorageUnavailable:
         if not as_json:
-            show_coming_up(home, fleet)
-        progress = coming_up(home, fleet)
-        devices = fleet.devices()
-        messages = fleet.message_counts()
-        backlog = fleet.backlog()
-        restarts = fleet.restarts(limit=5)
-        breakers = fleet.breakers()
-        care = care_report(settings, fleet.care_overview())
+            out.print(f"Running on {home.path}, process {daemon.pid}; its database is away, so no more can be told.")
+        raise
     report: dict[str, Any] = {
         "running": True,
         "ready": daemon.ready,

@@ -119,7 +119,9 @@ def storage_errors() -> Iterator[None]:
 
 def _unavailable(reason: str) -> StorageUnavailable:
     return StorageUnavailable(
-        f"PostgreSQL cannot do the work: {reason}.", "See run.py logs, or PostgreSQL's own log in the home."
+        f"PostgreSQL cannot do the work: {reason}.",
+        "Nothing needs a restart: when it is back, everything goes on within seconds. "
+        "See run.py logs, or PostgreSQL's own log in the home.",
     )
 
 
