@@ -48,8 +48,13 @@ def test_a_database_that_stands_still_restarts_nothing_and_loses_nothing(daemon:
         restarts = fleet.restarts(limit=500)
     with Sending(daemon, DEVICES, "standing still") as sending:
         with stopped(daemon):
-            time.sleep(_OUTAGE_SECONDS)  # the outage itself, not a wait for something
+            until = time.monotonic() + _OUTAGE_SECONDS
+            told = daemon.run("status")
+            time.sleep(max(0.0, until - time.monotonic()))  # the outage itself, not a wait for something
         sending.await_more(10)
+    assert told.returncode == 4
+    assert "Running on" in told.stdout
+    assert "Nothing needs a restart" in told.stderr
     proof = prove(daemon, sending.accepted)
     assert not proof.lost
     assert not proof.doubled
