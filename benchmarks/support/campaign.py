@@ -40,6 +40,7 @@ class Outcome:
     struck: list[Struck]
     missed: list[str]
     heal_seconds: list[float]
+    heal_seconds_from_last_strike: list[float]
     heal_seconds_undisturbed: list[float]
     half_open_seconds: list[float]
     never_healed: list[str]
@@ -95,6 +96,7 @@ class Outcome:
             "missed": len(self.missed),
             "heal_seconds": percentiles(self.heal_seconds),
             "heal_samples": len(self.heal_seconds),
+            "heal_seconds_from_last_strike": percentiles(self.heal_seconds_from_last_strike),
             "heal_seconds_undisturbed": percentiles(self.heal_seconds_undisturbed),
             "heal_samples_undisturbed": len(self.heal_seconds_undisturbed),
             "half_open_seconds": [round(each, 1) for each in self.half_open_seconds],
@@ -264,6 +266,9 @@ class Campaign:
             struck=self._nemesis.struck,
             missed=self._nemesis.missed,
             heal_seconds=[each.seconds for each in healed if each.seconds is not None],
+            heal_seconds_from_last_strike=[
+                each.from_last_strike for each in healed if each.from_last_strike is not None
+            ],
             heal_seconds_undisturbed=[each.seconds for each in healed if each.seconds is not None and each.undisturbed],
             half_open_seconds=[
                 each.seconds for each in observer.half_open_healings if each.seconds is not None and each.undisturbed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from config.errors import SalamanderError
 from storage.devices import Device
 
 _LOOK_SECONDS = 0.25
+#: So many strikes before a kill may still be in the way of what it felled.
+_EARLIER = 5
 
 
 @dataclass
@@ -28,6 +30,16 @@ class Healing:
     found: bool = True
     #: Whether nothing but strikes on other processes of its kind happened meanwhile.
     undisturbed: bool = True
+    #: The strikes that got in its way, before it began or meanwhile.
+    strikes: list[Struck] = field(default_factory=list)
+
+    @property
+    def from_last_strike(self) -> float | None:
+        """The seconds it took once nothing got in its way any more: from the end of the last such strike."""
+        if self.seconds is None:
+            return None
+        healed = self.began + self.seconds
+        return healed - max([self.began, *(min(each.ended, healed) for each in self.strikes if each.began < healed)])
 
 
 class Observer(threading.Thread):
@@ -43,6 +55,7 @@ class Observer(threading.Thread):
         self._online: set[str] = set()
         self._pending: dict[str, Healing] = {}
         self._disturbed_until: dict[str, float] = {}
+        self._struck: dict[str, list[Struck]] = {}
         #: After the kill of a shard, and after a half-open socket.
         self.shard_healings: list[Healing] = []
         self.half_open_healings: list[Healing] = []
@@ -76,12 +89,16 @@ class Observer(threading.Thread):
         for device in {*self._host_of, *self._pending}:
             if everybody or struck.target in {device, self._host_of.get(device)}:
                 self._disturbed_until[device] = max(self._disturbed_until.get(device, 0.0), struck.ended)
+                self._struck.setdefault(device, []).append(struck)
                 if device in self._pending:
                     self._pending[device].undisturbed = False
+                    self._pending[device].strikes.append(struck)
 
     def _expect(self, device: str, struck: Struck, healings: list[Healing]) -> None:
         calm = device in self._online and struck.began >= self._disturbed_until.get(device, 0.0)
-        self._pending[device] = Healing(device, struck.began, undisturbed=calm)
+        # The end of a strike is known when it is over: one that began before may still be in the way.
+        before = [each for each in self._struck.get(device, [])[-_EARLIER:] if each is not struck]
+        self._pending[device] = Healing(device, struck.began, undisturbed=calm, strikes=before)
         healings.append(self._pending[device])
 
     def run(self) -> None:
