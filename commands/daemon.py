@@ -18,7 +18,8 @@ from commands.coming_up import coming_up, show_coming_up
 from commands.output import AsJson, as_typed, current_home, out, print_json, print_table, reported
 from commands.shards import recycling_line
 from config.daemon import DaemonFile, read_daemon_file
-from config.errors import DaemonAlreadyRunning, DaemonNotRunning, SalamanderError, StorageUnavailable, ago
+from config.durations import ago
+from config.errors import DaemonAlreadyRunning, DaemonNotRunning, SalamanderError, StorageUnavailable
 from config.gateway import gateway_url
 from config.home import Home
 from config.settings import load_settings

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from actors.fleet import Fleet
-from commands.output import AsJson, ago, as_typed, current_home, out, print_json, print_table, reported, shown
+from commands.output import AsJson, as_typed, current_home, out, print_json, print_table, reported, shown
+from config.durations import ago
 from config.errors import NotFound, Refused, UsageWrong
 from storage.devices import Device
 from storage.outbox import FINAL_STATES
