@@ -11,7 +11,7 @@ from commands.messages import explanation
 from storage.devices import Device
 
 NOW = datetime.now(UTC)
-LATER = NOW + timedelta(minutes=5)
+LATER = NOW + timedelta(days=2)
 
 
 def device(**fields: Any) -> Device:
@@ -47,14 +47,14 @@ def told(state: str, of: Device | None, **fields: Any) -> str:
     ("of", "fields", "words"),
     [
         (device(), {}, ["its turn"]),
-        (device(), {"not_before": LATER}, ["its time", "in 5 min"]),
+        (device(), {"not_before": LATER}, ["its time", "in 2 d"]),
         (device(held_until=LATER, held_reason="It is quiet until 07:00."), {}, ["quiet until 07:00"]),
         (device(held_until=LATER, held_reason="Quiet.", held_below=10), {"priority": 10}, ["its turn"]),
         (device(held_until=LATER, held_reason="Quiet.", held_below=10), {"priority": 9}, ["Quiet."]),
         (
             device(state="banned", reason_code="banned", reason="Refused for a time.", next_attempt_at=LATER),
             {},
-            ["shop-1, which is banned: Refused for a time.", "Next attempt in 5 min.", "Wait; send less"],
+            ["shop-1, which is banned: Refused for a time.", "Next attempt in 2 d.", "Wait; send less"],
         ),
         (device(state="logged_out", reason_code="logged_out"), {}, ["run.py device pair shop-1"]),
         (None, {}, ["removed"]),
