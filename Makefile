@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check bench wheel lock setup clean
+.PHONY: demo test check bench bench-full wheel lock setup clean
 
 demo: setup
 	$(VENV)/bin/python run.py demo
@@ -17,9 +17,25 @@ check: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-# The short form; benchmarks/fleet.py --help tells the full one.
+# The short form takes under five minutes; its figures go to benchmarks/results.
 bench: setup
-	$(VENV)/bin/python benchmarks/fleet.py --whatsapp 100 --platform 50 --idle 30
+	$(VENV)/bin/python benchmarks/fleet.py --whatsapp 60 --platform 20 --idle 15 --plain 2 --loop 20
+	$(VENV)/bin/python benchmarks/heal.py --whatsapp 40 --times 4 --kills 2 --loop 20
+	$(VENV)/bin/python benchmarks/throughput.py --whatsapp 20 --shard 10 --rounds 1 --seconds 2 --load-seconds 5
+	$(VENV)/bin/python benchmarks/growth.py --rows 10000 100000 --devices 30 3000 --seconds 0.2
+	$(VENV)/bin/python benchmarks/soak.py --whatsapp 20 --minutes 0.5
+
+# The full form takes about an hour and a half on 2 cores, and writes what docs/performance.md shows.
+PUBLISHED := --to docs/performance
+bench-full: setup
+	$(VENV)/bin/python benchmarks/fleet.py --whatsapp 100 --platform 1000 --first-start 100 $(PUBLISHED)
+	$(VENV)/bin/python benchmarks/fleet.py --whatsapp 1000 --platform 1000 --loop 250 $(PUBLISHED)
+	$(VENV)/bin/python benchmarks/fleet.py --whatsapp 3000 --platform 1000 --loop 250 $(PUBLISHED)
+	$(VENV)/bin/python benchmarks/heal.py --whatsapp 3000 --times 20 --kills 3 --loop 250 --await-plain $(PUBLISHED)
+	$(VENV)/bin/python benchmarks/throughput.py --whatsapp 3000 --each 1 --shard 50 $(PUBLISHED)
+	$(VENV)/bin/python benchmarks/growth.py --rows 10000 1000000 10000000 --devices 30 300 3000 30000 $(PUBLISHED)
+	$(VENV)/bin/python benchmarks/soak.py --minutes 30 $(PUBLISHED)
+	$(VENV)/bin/python benchmarks/report.py
 
 # dist/salamander-VERSION-py3-none-any.whl, with the command `salamander`.
 wheel: setup

@@ -4,112 +4,84 @@
     benchmarks/fleet.py --whatsapp 1000 --platform 300 --json
 
 It seeds the sessions, starts a daemon with the loopback simulator, waits until every device is online, lets it idle,
-and then runs plain neonize on sessions of the same kind, on the same machine, for comparison.
+and then runs plain neonize on sessions of the same kind, on the same machine, for comparison. The very first start of
+linked devices, which uploads their one-time keys, is measured apart.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import shutil
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.support.fleet_trial import FleetMeasure, measure_fleet
-from benchmarks.support.machine import describe_machine
+from benchmarks.support.bench import Benchmark
+from benchmarks.support.fleet_trial import FleetMeasure, bring_up, measure_fleet
 from benchmarks.support.plain import ground, measure_plain
 from benchmarks.support.seeding import make_links, seed_home
-from benchmarks.support.trial import Trial
-from config.home import Home
 
 
 def main() -> int:
     """Run, print the table, and return the exit status: 0 when every device came online."""
-    arguments = _arguments()
-    machine = describe_machine()
-    directory = Path(tempfile.mkdtemp(prefix="salamander-fleet-"))
-    directory.chmod(0o755)  # PostgreSQL's account must pass through; the home inside is private
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        if not arguments.quiet:
-            print(f"{time.monotonic() - began:8.1f} s  {text}", file=sys.stderr, flush=True)
-
-    trial = Trial(Home(directory / "home"), _settings(arguments.set))
-    kept = True
-    try:
-        say(f"making {arguments.whatsapp} sessions")
+    bench = Benchmark("fleet", __doc__)
+    bench.parser.add_argument("--whatsapp", type=int, default=100, help="WhatsApp devices (default: 100)")
+    bench.parser.add_argument("--platform", type=int, default=0, help="platform devices besides (default: 0)")
+    bench.parser.add_argument("--idle", type=float, default=60.0, help="seconds the fleet idles while it is watched")
+    bench.parser.add_argument("--longest", type=float, default=600.0, help="seconds until the start is given up")
+    bench.parser.add_argument("--plain", type=int, default=4, help="plain processes to compare with (0: none)")
+    bench.parser.add_argument("--loop", type=int, default=100, help="clients of the one plain process (0: none)")
+    bench.parser.add_argument("--first-start", type=int, default=0, help="devices that start for the very first time")
+    bench.parser.add_argument("--variant", default="", help="what to add to the name of the files")
+    arguments = bench.parse()
+    first_start = _first_start(bench, arguments.first_start) if arguments.first_start else {}
+    with bench.trial() as trial:
+        bench.say(f"making {arguments.whatsapp} sessions")
         links = list(make_links("shop", arguments.whatsapp))
         plain_links = list(make_links("plain", arguments.plain + arguments.loop, first=len(links)))
         seed_home(trial.home, links, plain_links, arguments.platform)
-        say("starting")
-        measure = measure_fleet(trial, arguments.whatsapp, arguments.idle, arguments.longest, say)
+        bench.say("starting")
+        measure = measure_fleet(trial, arguments.whatsapp, arguments.idle, arguments.longest, bench.say)
+        bench.failed = measure.online < arguments.whatsapp
         comparison = {}
         if plain_links:
+            own, looped = plain_links[: arguments.plain], plain_links[arguments.plain :]
+            idle = min(arguments.idle, 30.0)
             with ground(trial.home) as orders:
-                say("plain neonize, one process a number")
-                own, looped = plain_links[: arguments.plain], plain_links[arguments.plain :]
-                idle = min(arguments.idle, 30.0)
                 if own:
+                    bench.say("plain neonize, one process a number")
                     each = measure_plain(orders, own, each_its_process=True, idle_seconds=idle)
                     comparison["a_process_each"] = each.as_dict()
-                say("plain neonize, one process with a loop")
                 if looped:
+                    bench.say("plain neonize, one process with a loop")
                     together = measure_plain(orders, looped, each_its_process=False, idle_seconds=idle)
                     comparison["one_process"] = together.as_dict()
-        kept = arguments.keep or measure.online < arguments.whatsapp
-    finally:
-        trial.stop()
-        if kept:
-            print(f"The home is kept: {directory / 'home'}", file=sys.stderr)
-        else:
-            shutil.rmtree(directory, ignore_errors=True)
-    report = {
-        "benchmark": "fleet",
-        "machine": machine,
+    figures = {
         "whatsapp": arguments.whatsapp,
         "platform": arguments.platform,
-        "settings": _settings(arguments.set),
+        "settings": bench.settings,
         **measure.as_dict(),
+        "first_start": first_start,
         "plain": comparison,
     }
-    _print(report, measure)
-    if arguments.json:
-        print(json.dumps(report), flush=True)
-    return 0 if measure.online == arguments.whatsapp else 1
+    variant = "-".join(filter(None, (str(arguments.whatsapp), arguments.variant)))
+    return bench.finish(figures, ("what", ""), list(_lines(figures, measure).items()), variant)
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--whatsapp", type=int, default=100, help="WhatsApp devices (default: 100)")
-    parser.add_argument("--platform", type=int, default=0, help="platform devices besides (default: 0)")
-    parser.add_argument("--idle", type=float, default=60.0, help="seconds the fleet idles while it is watched")
-    parser.add_argument("--longest", type=float, default=600.0, help="seconds until the start is given up")
-    parser.add_argument("--plain", type=int, default=4, help="plain processes to compare with (0: none)")
-    parser.add_argument("--loop", type=int, default=100, help="clients of the one plain process (0: none)")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the daemon")
-    parser.add_argument("--keep", action="store_true", help="keep the home")
-    parser.add_argument("--quiet", action="store_true", help="do not tell what happens")
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    return parser.parse_args()
+def _first_start(bench: Benchmark, devices: int) -> dict[str, Any]:
+    """Start devices that have never logged in, which upload their one-time keys."""
+    with bench.trial() as trial:
+        seed_home(trial.home, list(make_links("shop", devices, pre_keys=0)))
+        bench.say(f"the very first start of {devices} devices")
+        measure = bring_up(trial, devices, 600)
+        uploads = int(trial.simulator.stats().get("pre_key_uploads", 0))
+    return {"devices": devices, "seconds": round(measure.start_seconds, 2), "uploads": uploads}
 
 
-def _settings(given: list[str]) -> dict[str, Any]:
-    pairs = (each.partition("=") for each in given)
-    return {name: json.loads(value) for name, _, value in pairs}
-
-
-def _print(report: dict[str, Any], measure: FleetMeasure) -> None:
-    machine = report["machine"]
-    print(f"\n{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, Linux {machine['kernel']}")
+def _lines(figures: dict[str, Any], measure: FleetMeasure) -> dict[str, str]:
     lines = {
-        "WhatsApp devices online": f"{measure.online} of {report['whatsapp']}",
-        "platform devices": report["platform"],
+        "WhatsApp devices online": f"{measure.online} of {figures['whatsapp']}",
+        "platform devices": str(figures["platform"]),
         "cold start to all online": f"{measure.start_seconds:.1f} s",
         "memory a device (product)": f"{measure.mb_per_device:.3f} MB",
         "memory a device (with PostgreSQL)": f"{measure.mb_per_device_with_postgres:.3f} MB",
@@ -120,13 +92,14 @@ def _print(report: dict[str, Any], measure: FleetMeasure) -> None:
         "database connections, most and idle": f"{measure.connections_peak}, {measure.connections_idle}",
         "threads, descriptors": f"{measure.threads}, {measure.descriptors}",
     }
-    for name, plain in report["plain"].items():
+    if first := figures["first_start"]:
+        lines[f"very first start of {first['devices']}"] = f"{first['seconds']:.1f} s, {first['uploads']} uploads"
+    for name, plain in figures["plain"].items():
         lines[f"plain neonize, {name.replace('_', ' ')}"] = (
-            f"{plain['mb_per_client']:.2f} MB, {plain['idle_cpu_percent_per_client']:.3f} % of one core a client"
+            f"{plain['mb_per_client']:.2f} MB, {plain['idle_cpu_percent_per_client']:.3f} % of one core a client,"
+            f" {plain['clients'] / plain['seconds']:.1f} started a second"
         )
-    width = max(map(len, lines))
-    for label, value in lines.items():
-        print(f"  {label:{width}}  {value}")
+    return lines
 
 
 if __name__ == "__main__":

@@ -172,6 +172,11 @@ class SimulatorClient:
         result: dict[str, Any] = self.call("stats")
         return result
 
+    def timeline(self) -> dict[str, Any]:
+        """Return ``logged_in_at`` (by JID, seconds since the epoch) and ``connects`` (pairs of second and number)."""
+        result: dict[str, Any] = self.call("timeline")
+        return result
+
     def platform_log(self, name: str) -> list[dict[str, Any]]:
         """Return the requests a platform accepted."""
         result: list[dict[str, Any]] = self.call("platform_log", name=name)

@@ -214,6 +214,10 @@ class Control:
             "waiting_for_companions": network.store.messages.count_queued(),
         }
 
+    def do_timeline(self) -> dict[str, Any]:
+        """Return when each companion logged in last, and the connects of each second."""
+        return self._network.statistics.timeline()
+
     def do_platform_log(self, name: str) -> list[dict[str, Any]]:
         """Return the requests a platform accepted."""
         return self._platforms.log(name)

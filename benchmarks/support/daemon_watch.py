@@ -26,6 +26,9 @@ _GROUPS = {
     "router": "router",
     "platform": "platforms",
     "shard": "shards",
+    "gateway": "gateway",
+    "housekeeper": "housekeeper",
+    "pgbouncer": "pgbouncer",
     "quarantine": "shards",
 }
 

@@ -134,6 +134,23 @@ def measure_fleet(
     return measure
 
 
+def bring_up(trial: Trial, devices: int, longest_seconds: float) -> FleetMeasure:
+    """Start the daemon on a seeded home and wait for all its WhatsApp devices; return how that went.
+
+    Raises:
+        TrialFailed: not all were online in time.
+    """
+    measure = FleetMeasure(devices)
+    watch = DaemonWatch(trial)
+    try:
+        _come_up(trial, watch, measure, longest_seconds)
+    finally:
+        watch.close()
+    if measure.online < devices:
+        raise TrialFailed(f"{measure.online} of {devices} devices came online within {longest_seconds:.0f} s")
+    return measure
+
+
 def _come_up(trial: Trial, watch: DaemonWatch, measure: FleetMeasure, longest_seconds: float) -> None:
     began, moment = time.monotonic(), datetime.now(UTC)
     problems: list[str] = []

@@ -17,11 +17,11 @@ from typing import Any
 from actors.whatsapp.session import store_url_for_library
 from benchmarks.support.consumption import Consumption, consumption_of, cpu_seconds_of
 from benchmarks.support.seeding import Link
-from benchmarks.support.trial import TrialFailed, until
+from benchmarks.support.trial import Trial, TrialFailed, until
 from config.home import Home
 from simulator.addresses import INFO_FILE
 from storage.database import WHATSMEOW_DATABASE
-from storage.embedded import EmbeddedPostgres
+from storage.embedded import EmbeddedPostgres, embedded_url
 
 _PROJECT = Path(__file__).resolve().parents[2]
 #: How long a plain process may take until all its clients are connected, and how long it settles, in seconds.
@@ -64,6 +64,30 @@ def ground(home: Home) -> Iterator[dict[str, Any]]:
         server.stop()
 
 
+def orders_beside(trial: Trial) -> dict[str, Any]:
+    """Return orders for plain clients on the server and simulator of a running daemon."""
+    store = store_url_for_library(embedded_url(trial.home.postgres, WHATSMEOW_DATABASE))
+    return {**trial.simulator.info(), "store": store}
+
+
+@contextlib.contextmanager
+def plain_process(
+    orders: dict[str, Any], jids: Sequence[str], *, each_its_process: bool = False
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run one process of plain clients; it is connected when this returns, and ends with the block."""
+    with _process(orders, list(jids), one=each_its_process) as process:
+        _await_event(process, "up")
+        yield process
+
+
+def let_send(process: subprocess.Popen[bytes], to: Sequence[str], texts: Sequence[str]) -> float:
+    """Let each client of a loop send all texts to its recipient, and return the seconds it took."""
+    assert process.stdin is not None
+    process.stdin.write(json.dumps({"to": list(to), "texts": list(texts)}).encode() + b"\n")
+    process.stdin.flush()
+    return float(_await_event(process, "sent")["seconds"])
+
+
 def measure_plain(
     orders: dict[str, Any], links: Sequence[Link], *, each_its_process: bool, idle_seconds: float
 ) -> Plain:
@@ -73,7 +97,7 @@ def measure_plain(
     with contextlib.ExitStack() as stack:
         started = [stack.enter_context(_process(orders, group, one=each_its_process)) for group in groups]
         for process in started:
-            _await_up(process)
+            _await_event(process, "up")
         seconds = time.monotonic() - began
         time.sleep(_SETTLE_SECONDS)
         pids = [process.pid for process in started]
@@ -109,8 +133,10 @@ def _process(orders: dict[str, Any], jids: list[str], *, one: bool) -> Iterator[
         process.communicate()
 
 
-def _await_up(process: subprocess.Popen[bytes]) -> None:
+def _await_event(process: subprocess.Popen[bytes], event: str) -> dict[str, Any]:
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], _UP_SECONDS)
-    if not ready or json.loads(process.stdout.readline() or b"{}").get("event") != "up":
-        raise TrialFailed(f"a plain client did not connect (exit status {process.poll()})")
+    told: dict[str, Any] = json.loads(process.stdout.readline() or b"{}") if ready else {}
+    if told.get("event") != event:
+        raise TrialFailed(f"a plain client is not {event} (exit status {process.poll()})")
+    return told

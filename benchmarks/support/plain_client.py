@@ -1,7 +1,8 @@
 """What one would use without Salamander: plain neonize, one number a process, or a loop over many in one.
 
 Run as a process of its own: its orders come as one line of JSON on standard input, what happens goes out as lines of
-JSON. It uses nothing of ours but the switch to the loopback WhatsApp.
+JSON. Each further line on standard input, ``{"to": [NUMBER, …], "texts": [TEXT, …]}``, lets each client of a loop send
+all texts to its recipient, one after the other. It uses nothing of ours but the switch to the loopback WhatsApp.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def main() -> None:
     orders = json.loads(sys.stdin.readline())
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    threading.Thread(target=_end_with_input, daemon=True).start()
     if orders["mode"] == "one":
+        threading.Thread(target=_end_with_input, daemon=True).start()
         _one(orders)
     else:
         asyncio.run(_loop(orders))
@@ -84,7 +85,22 @@ async def _loop(orders: dict[str, Any]) -> None:
         clients.append((client, await client.connect()))
         await asyncio.wait_for(connected.wait(), _CONNECT_SECONDS)
     _tell(event="up", online=len(clients), seconds=time.monotonic() - began)
-    await asyncio.Event().wait()
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        await _send([client for client, _ in clients], json.loads(line))
+    os._exit(0)
+
+
+async def _send(clients: list[Any], order: dict[str, list[str]]) -> None:
+    """Let every client send the texts to its recipient, all clients at once; an error ends the process."""
+    from neonize.utils.jid import build_jid  # noqa: PLC0415 - loads the library
+
+    async def send_all(client: Any, to: str) -> None:
+        for text in order["texts"]:
+            await client.send_message(build_jid(to), text)
+
+    began = time.monotonic()
+    await asyncio.gather(*map(send_all, clients, order["to"]))
+    _tell(event="sent", seconds=time.monotonic() - began)
 
 
 def _prepare(orders: dict[str, Any]) -> None:

@@ -64,7 +64,10 @@ class Link:
 
 
 def make_link(name: str, number: str, pre_keys: int = PRE_KEYS) -> Link:
-    """Return a companion linked to the phone ``number``, every key fresh and every signature made."""
+    """Return a companion linked to the phone ``number``, every key fresh and every signature made.
+
+    One without ``pre_keys`` has never logged in: it uploads its one-time keys when it first does.
+    """
     account, phone_pre_key = KeyPair(), KeyPair()
     phone = Phone(
         number=number,
@@ -85,7 +88,7 @@ def make_link(name: str, number: str, pre_keys: int = PRE_KEYS) -> Link:
         signature=identity.sign(KEY_TYPE + signed_pre_key.public),
         device_identity=_device_identity(account, identity),
         has_history=True,
-        has_uploaded=True,
+        has_uploaded=pre_keys > 0,
     )
     return Link(
         name=name,
@@ -99,10 +102,10 @@ def make_link(name: str, number: str, pre_keys: int = PRE_KEYS) -> Link:
     )
 
 
-def make_links(prefix: str, count: int, first: int = 0) -> Iterator[Link]:
+def make_links(prefix: str, count: int, first: int = 0, pre_keys: int = PRE_KEYS) -> Iterator[Link]:
     """Yield ``count`` links named ``prefix-1`` and so on, on phones number ``first`` and the following ones."""
     for position in range(count):
-        yield make_link(f"{prefix}-{position + 1}", str(_FIRST_NUMBER + 10 * (first + position)))
+        yield make_link(f"{prefix}-{position + 1}", str(_FIRST_NUMBER + 10 * (first + position)), pre_keys)
 
 
 def _device_identity(account: KeyPair, identity: KeyPair) -> bytes:

@@ -19,7 +19,7 @@ from actors.fleet import Fleet
 from benchmarks.support.checker import UNFINISHED, Arrival, Step
 from config.errors import SalamanderError
 from config.home import DAEMON_VARIABLE, Home
-from config.settings import load_settings
+from config.settings import Settings, load_settings
 from simulator.client import SimulatorClient
 from simulator.platforms.server import DEFAULT_ACCOUNTS
 from storage import devices
@@ -74,6 +74,11 @@ class Trial:
         )
         self._database: SingleConnection | None = None
         self._database_lock = threading.Lock()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of this home."""
+        return load_settings(self.home)
 
     # --- the daemon --------------------------------------------------------------------------------------
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 
 #: Name of the counter of the most connections opened within one second.
 PEAK_CONNECTS = "peak_connects_per_second"
 #: Prefix of the counters of the most simultaneous clients of one companion.
 _MOST_LIVE = "most_live "
+#: The connects of so many seconds are kept one by one.
+_TIMELINE_SECONDS = 900
 
 
 class Statistics:
@@ -23,6 +25,8 @@ class Statistics:
         self._journal: list[tuple[str, int]] = []
         self._second = 0
         self._connects_this_second = 0
+        self._logged_in_at: dict[str, float] = {}
+        self._connects_by_second: deque[list[int]] = deque(maxlen=_TIMELINE_SECONDS)
 
     def count(self, name: str, number: int = 1) -> None:
         """Add to a counter."""
@@ -46,7 +50,9 @@ class Statistics:
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._connects_this_second = second, 0
+            self._connects_by_second.append([int(time.time()), 0])
         self._connects_this_second += 1
+        self._connects_by_second[-1][1] = self._connects_this_second
         if self._connects_this_second > self._counts[PEAK_CONNECTS]:
             self._counts[PEAK_CONNECTS] = self._connects_this_second
             self._changed.add(PEAK_CONNECTS)
@@ -54,11 +60,17 @@ class Statistics:
     def live(self, jid: str, change: int) -> None:
         """Count a client of the companion ``jid`` in (+1) or out (-1)."""
         self._live[jid] += change
+        if change > 0:
+            self._logged_in_at[jid] = time.time()
         if self._live[jid] > self._most_live.get(jid, 0):
             self._most_live[jid] = self._live[jid]
             self._changed.add(_MOST_LIVE + jid)
         if not self._live[jid]:
             del self._live[jid]
+
+    def timeline(self) -> dict[str, object]:
+        """Return when each companion logged in last (seconds since the epoch), and the connects of each second."""
+        return {"logged_in_at": dict(self._logged_in_at), "connects": [list(each) for each in self._connects_by_second]}
 
     def take_changed(self) -> dict[str, int]:
         """Return the counters changed since the last call, for the store."""
