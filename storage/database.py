@@ -104,6 +104,11 @@ def _check_url(url: str) -> None:
     )
 
 
+#: Internal errors that are the server's trouble: its own (XX000), and (without a code) psycopg's, when the end of a
+#: connection came in the middle of an answer. Others are mistakes of ours.
+_OF_THE_SERVER = frozenset({None, "XX000"})
+
+
 @contextlib.contextmanager
 def storage_errors() -> Iterator[None]:
     """Turn a server that is away, refuses or has no room into :class:`StorageUnavailable`."""
@@ -113,7 +118,11 @@ def storage_errors() -> Iterator[None]:
         raise _unavailable("no connection became free in time") from None
     except psycopg.errors.DiskFull:
         raise _unavailable("its disk is full") from None
-    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.InternalError_) as error:
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise _unavailable(_first_line(error)) from None
+    except psycopg.InternalError as error:
+        if error.sqlstate not in _OF_THE_SERVER:
+            raise
         raise _unavailable(_first_line(error)) from None
 
 
@@ -189,6 +198,9 @@ class SingleConnection(Database):
                 try:
                     with connection.transaction():
                         yield connection
+                except psycopg.InternalError:
+                    self.close()  # what it would answer next may belong to another question
+                    raise
                 finally:
                     self._used = time.monotonic()
                     if connection.closed or connection.broken:
