@@ -189,6 +189,18 @@ class SingleConnection(Database):
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Run a block in one transaction on the one connection."""
+        with self.statements() as connection, connection.transaction():
+            yield connection
+
+    @contextlib.contextmanager
+    def statements(self) -> Iterator[Connection]:
+        """Lend the one connection without a transaction: each statement is committed as it ends.
+
+        A transaction costs two more ways to the server and back.
+
+        Raises:
+            StorageUnavailable: PostgreSQL is away or refuses; nobody can tell what the last statement did.
+        """
         began = time.monotonic()
         if began < self._not_before:
             raise _unavailable("it did not answer a moment ago")
@@ -196,8 +208,7 @@ class SingleConnection(Database):
             with storage_errors():
                 connection = self._usable()
                 try:
-                    with connection.transaction():
-                        yield connection
+                    yield connection
                 except psycopg.InternalError:
                     self.close()  # what it would answer next may belong to another question
                     raise

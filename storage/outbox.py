@@ -111,7 +111,7 @@ class Orphan:
 
 
 def accept(connection: Connection, messages: Sequence[NewMessage]) -> list[Accepted | KeyConflict]:
-    """Commit ``messages`` (in order) and say for each what came of it.
+    """Write ``messages`` (in order, all in one statement) and say for each what came of it.
 
     A key that is used twice, now or before, gives the first message's id, or a conflict when the contents differ.
     """
@@ -141,19 +141,24 @@ def accept(connection: Connection, messages: Sequence[NewMessage]) -> list[Accep
     ).fetchall()
     keyless = iter(sorted(row["id"] for row in rows if row["idempotency_key"] is None))
     inserted = {row["idempotency_key"]: row["id"] for row in rows if row["idempotency_key"] is not None}
-    known: dict[str, Row] = {}
-    if first_with_key:
-        found = connection.execute(_SQL["by_keys"], {"keys": list(first_with_key)})
-        known = {row["idempotency_key"]: row for row in found}
+    known: dict[str, tuple[int, bytes]] = {
+        key: (inserted[key], first.digest) for key, first in first_with_key.items() if key in inserted
+    }
+    earlier = [key for key in first_with_key if key not in inserted]
+    if earlier:
+        for row in connection.execute(_SQL["by_keys"], {"keys": earlier}):
+            known[row["idempotency_key"]] = row["id"], bytes(row["content_digest"])
     answers: list[Accepted | KeyConflict] = []
     for message in messages:
         key = message.idempotency_key
         if key is None:
             answers.append(Accepted(next(keyless)))
-        elif bytes(known[key]["content_digest"]) != message.digest:
-            answers.append(KeyConflict(known[key]["id"]))
+            continue
+        message_id, digest = known[key]
+        if digest != message.digest:
+            answers.append(KeyConflict(message_id))
         else:
-            answers.append(Accepted(known[key]["id"], repeated=inserted.pop(key, None) is None))
+            answers.append(Accepted(message_id, repeated=inserted.pop(key, None) is None))
     return answers
 
 

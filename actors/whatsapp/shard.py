@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: The loop thread must show itself this often, or the shard stops its heartbeat and is replaced, in seconds.
 _LOOP_SILENCE_SECONDS = 10.0
+#: A shard is hinted that there is work no more often than every so many seconds.
+_HINT_REST_SECONDS = 0.02
 #: Threads for the library's blocking calls: one for each connected client, plus sends and probes under way.
 _LIBRARY_THREADS = 512
 #: How often descriptors and memory are looked at, in seconds.
@@ -46,6 +48,13 @@ _WEAR_SECONDS = 10.0
 
 #: Connections to PostgreSQL that all clients of a shard share.
 _STORE_CONNECTIONS = 1
+
+
+@dataclass(frozen=True)
+class WorkHinted:
+    """A hint that is to be noted after a rest, and by whom it was given."""
+
+    by: Any
 
 
 class WhatsAppShard(SupervisedChild):
@@ -144,7 +153,15 @@ class WhatsAppShard(SupervisedChild):
     def on_work_waiting(self, message: WorkWaiting, sender: Any) -> None:
         """Note that there is work."""
         self._in_loop(lambda devices: devices.work_waits(message.device_ids))
-        self.send(sender, WorkNoted())
+        # The router gathers hints until this one is noted: a moment's rest here saves both most of the messages.
+        self.wake_after(_HINT_REST_SECONDS, WorkHinted(sender))
+
+    def on_wakeup(self, payload: Any) -> None:
+        """Report life, or tell the router that its hint is noted."""
+        if isinstance(payload, WorkHinted):
+            self.send(payload.by, WorkNoted())
+        else:
+            super().on_wakeup(payload)
 
     def on_stop_child(self, _message: StopChild, _sender: Any) -> None:
         """Drain the devices, then end the process."""
