@@ -20,8 +20,8 @@ from benchmarks.support.seeding import Link
 from benchmarks.support.trial import Trial, TrialFailed, until
 from config.home import Home
 from simulator.addresses import INFO_FILE
-from storage.database import WHATSMEOW_DATABASE
-from storage.embedded import EmbeddedPostgres, embedded_url
+from storage.database import WHATSMEOW_DATABASE, ThroughPooler, whatsmeow_url
+from storage.embedded import EmbeddedPostgres
 
 _PROJECT = Path(__file__).resolve().parents[2]
 #: How long a plain process may take until all its clients are connected, and how long it settles, in seconds.
@@ -65,8 +65,9 @@ def ground(home: Home) -> Iterator[dict[str, Any]]:
 
 
 def orders_beside(trial: Trial) -> dict[str, Any]:
-    """Return orders for plain clients on the server and simulator of a running daemon."""
-    store = store_url_for_library(embedded_url(trial.home.postgres, WHATSMEOW_DATABASE))
+    """Return orders for plain clients on the server and simulator of a running daemon, by its way to the server."""
+    url = whatsmeow_url(trial.home, trial.settings)
+    store = store_url_for_library(url, pooled=isinstance(url, ThroughPooler))
     return {**trial.simulator.info(), "store": store}
 
 
