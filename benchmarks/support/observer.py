@@ -70,15 +70,16 @@ class Observer(threading.Thread):
         kind = struck.strike.kind
         with self._lock:
             self._read_log()
+            calm = {device for device in self._online if struck.began >= self._disturbed_until.get(device, 0.0)}
             self._disturb(struck)
             if kind == "half-open":
-                self._expect(struck.target, struck, self.half_open_healings)
+                self._expect(struck.target, struck, self.half_open_healings, calm)
                 self._pending[struck.target].found = False
             if kind == "shard-kill":
                 for device, shard in self._host_of.items():
                     # One that was away before heals from something else, and one that waits for a person not at all.
                     if shard == struck.target and (device in self._online or device in self._pending):
-                        self._expect(device, struck, self.shard_healings)
+                        self._expect(device, struck, self.shard_healings, calm)
 
     def _disturb(self, struck: Struck) -> None:
         """Mark the healings that this strike gets in the way of."""
@@ -94,11 +95,10 @@ class Observer(threading.Thread):
                     self._pending[device].undisturbed = False
                     self._pending[device].strikes.append(struck)
 
-    def _expect(self, device: str, struck: Struck, healings: list[Healing]) -> None:
-        calm = device in self._online and struck.began >= self._disturbed_until.get(device, 0.0)
+    def _expect(self, device: str, struck: Struck, healings: list[Healing], calm: set[str]) -> None:
         # The end of a strike is known when it is over: one that began before may still be in the way.
         before = [each for each in self._struck.get(device, [])[-_EARLIER:] if each is not struck]
-        self._pending[device] = Healing(device, struck.began, undisturbed=calm, strikes=before)
+        self._pending[device] = Healing(device, struck.began, undisturbed=device in calm, strikes=before)
         healings.append(self._pending[device])
 
     def run(self) -> None:
