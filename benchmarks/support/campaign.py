@@ -27,6 +27,8 @@ PACE_SECONDS = 1.0
 #: may still settle what is in doubt, in seconds.
 _STUCK_SECONDS = 120.0
 _RECEIPT_SECONDS = 25.0
+#: How long half-open sockets may take to be found and healed, in seconds.
+_HALF_OPEN_SECONDS = 60.0
 #: How long a whole end may take.
 _END_SECONDS = 900.0
 
@@ -162,6 +164,7 @@ class Campaign:
             with file_server() as files:
                 sending = self._send_and_strike(files)
                 self._say("letting everything come to its end")
+                self._let_half_open_be_found()
                 self._nemesis.end_everything()
                 never_healed = self._come_to_an_end()
             self._observer.leave()
@@ -204,6 +207,12 @@ class Campaign:
         self._begun += 1
         self._say(f"{len(self._nemesis.struck):4d} 💥 {struck.as_line()}")
         self._observer.on_strike(struck)
+
+    def _let_half_open_be_found(self) -> None:
+        """Leave half-open sockets as they are until they are healed: that takes most of a minute."""
+        end = time.monotonic() + _HALF_OPEN_SECONDS
+        while self._observer.waits_for_half_open() and time.monotonic() < end:
+            time.sleep(0.25)
 
     # --- the end -----------------------------------------------------------------------------------------
 

@@ -65,6 +65,11 @@ class Observer(threading.Thread):
         self._leaving.set()
         self.join(30)
 
+    def waits_for_half_open(self) -> bool:
+        """Return whether a half-open socket has not been found and healed yet."""
+        with self._lock:
+            return any(self._pending.get(each.device) is each for each in self.half_open_healings)
+
     def on_strike(self, struck: Struck) -> None:
         """Take note of a strike as it happens."""
         kind = struck.strike.kind
