@@ -26,8 +26,6 @@ class Healing:
     device: str
     began: float
     seconds: float | None = None
-    #: Whether it has to be seen away before it can count as back: a dead socket is found first, and healed then.
-    found: bool = True
     #: Whether nothing but strikes on other processes of its kind happened meanwhile.
     undisturbed: bool = True
     #: The strikes that got in its way, before it began or meanwhile.
@@ -79,7 +77,6 @@ class Observer(threading.Thread):
             self._disturb(struck)
             if kind == "half-open":
                 self._expect(struck.target, struck, self.half_open_healings, calm)
-                self._pending[struck.target].found = False
             if kind == "shard-kill":
                 for device, shard in self._host_of.items():
                     # One that was away before heals from something else, and one that waits for a person not at all.
@@ -124,12 +121,8 @@ class Observer(threading.Thread):
             healing = self._pending.get(row.name)
             if healing is None or row.last_online_at is None:
                 continue
-            if row.name not in self._online:
-                healing.found = True
-                continue
-            if not healing.found:
-                continue
-            if row.last_online_at.timestamp() > healing.began:
+            # Online since: what was never taken for offline is not there yet, be its socket as dead as it may.
+            if row.name in self._online and row.last_online_at.timestamp() > healing.began:
                 healing.seconds = row.last_online_at.timestamp() - healing.began
                 del self._pending[row.name]
 
