@@ -340,6 +340,13 @@ class HostDevices:
 
 
 @dataclass(frozen=True)
+class ConnectShare:
+    """A shard's share of the fleet's connects a second, from now on."""
+
+    per_second: float
+
+
+@dataclass(frozen=True)
 class TellDevice:
     """A command for one device, on its way from the router to the shard that hosts it."""
 

@@ -10,6 +10,8 @@ from collections import deque
 
 #: No shard's share is less than this many connects a second, or a lone device would wait too long.
 SMALLEST_SHARE = 0.5
+#: A device of a shard that was started again counts as so many when the budget is shared out.
+_HURRY = 30
 #: A fall counts for this long, in seconds.
 _FALL_MEMORY = 15.0
 #: Fewer falls than this are never an outage.
@@ -23,6 +25,15 @@ def share_of(fleet_per_second: float, hosted: int, whole: int) -> float:
     if whole <= 0:
         return fleet_per_second
     return max(SMALLEST_SHARE, fleet_per_second * hosted / whole)
+
+
+def weight_of(devices: int, *, hurried: bool) -> int:
+    """Return what a shard with so many devices counts when the budget is shared out.
+
+    A shard that was started again has all of its devices to connect, while the others have none: those lend it what
+    they do not use. When all were started again, or none, all count alike.
+    """
+    return devices * _HURRY if hurried else devices
 
 
 class ConnectBudget:

@@ -20,6 +20,7 @@ import psutil
 
 from actors.child import SupervisedChild
 from actors.messages import (
+    ConnectShare,
     DevicesChanged,
     Heartbeat,
     HostDevices,
@@ -44,7 +45,7 @@ from storage.database import SUPERVISOR_PATIENCE, SingleConnection, database_url
 from storage.leases import holder_name
 from storage.restarts import Restart, RestartJournal
 from supervisors.attention import ALERTING_CODES, Alerts, Quarantine
-from supervisors.budget import share_of
+from supervisors.budget import share_of, weight_of
 from supervisors.failover import reroute
 from supervisors.placement import place
 from supervisors.policy import LONGEST_PROCESS_WAIT, Backoff, Trouble
@@ -73,6 +74,8 @@ _LEAVE_SECONDS = 30.0
 _REMOVED_SECONDS = 60.0
 #: A holder of leases that cannot renew them disconnects its devices this long before they run out, in seconds.
 _STEP_BACK_SECONDS = 15.0
+#: For how long a shard that was started again has a larger share of the fleet's connects, in seconds.
+_HURRY_SECONDS = 20.0
 #: The name under which clients find the router.
 ROUTER_NAME = "router"
 
@@ -133,6 +136,8 @@ class FleetSupervisor(SupervisedChild):
         longest = min(self.settings.backoff_longest_seconds, LONGEST_PROCESS_WAIT)
         self._backoff = Backoff(self.settings.backoff_first_seconds, longest)
         self._children: dict[str, Child] = {}
+        #: Shards that were started again a moment ago.
+        self._hurried: frozenset[str] = frozenset()
         self._read_devices_at = 0.0
         self._processes_seen = 0.0
         self._listened_at = time.monotonic()
@@ -249,6 +254,7 @@ class FleetSupervisor(SupervisedChild):
         if now - self._read_devices_at > _READ_DEVICES_SECONDS or self._read_devices_at == 0.0:
             self._read_devices(now)
         self._recycle(now)
+        self._share_out(now)
         thorough = now - self._processes_seen >= _LOOK_AT_PROCESSES_SECONDS
         if thorough:
             self._processes_seen = now
@@ -534,8 +540,21 @@ class FleetSupervisor(SupervisedChild):
     def _connect_share(self, child: Child) -> float:
         """Return a shard's share of the fleet's connects a second; a successor has that of the shard it replaces."""
         shards = self._recycler.as_one({each.name: each.device_ids for each in self._shards()})
-        hosted = len(shards.get(child.name, child.device_ids))
-        return share_of(self.settings.connects_per_second, hosted, sum(map(len, shards.values())))
+        weights = {name: weight_of(len(ids), hurried=name in self._hurried) for name, ids in shards.items()}
+        hosted = weights.get(child.name, len(child.device_ids))
+        return share_of(self.settings.connects_per_second, hosted, sum(weights.values()))
+
+    def _share_out(self, now: float) -> None:
+        """Share the budget out anew when a shard was started again, and when it has had its time."""
+        begun = [child for child in self._shards() if child.lives > 0]
+        young = {child.name for child in begun if child.lives > 1 and now - child.created_at < _HURRY_SECONDS}
+        hurried = frozenset(young.union(child.name for child in begun if child.address is None))
+        if hurried == self._hurried:
+            return
+        self._hurried = hurried
+        for child in self._shards():
+            if child.up:
+                self.send(child.address, ConnectShare(self._connect_share(child)))
 
     def _recycle(self, now: float) -> None:
         """Take the next step of recycling, if it is time for one."""

@@ -20,7 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.child import SupervisedChild
-from actors.messages import Heartbeat, HostDevices, StartChild, StopChild, TellDevice, Wear, WorkNoted, WorkWaiting
+from actors.messages import (
+    ConnectShare,
+    Heartbeat,
+    HostDevices,
+    StartChild,
+    StopChild,
+    TellDevice,
+    Wear,
+    WorkNoted,
+    WorkWaiting,
+)
 from actors.whatsapp.dialing import DialGate
 from actors.whatsapp.flight_recorder import FlightRecorder
 from actors.whatsapp.services import DATABASE_THREADS, Services
@@ -149,6 +159,11 @@ class WhatsAppShard(SupervisedChild):
 
         # In turn: a device that was added a moment ago must be hosted before its first command comes.
         self._in_loop(lambda devices: self._in_turn(lambda: tell(devices)))
+
+    def on_connect_share(self, message: ConnectShare, _sender: Any) -> None:
+        """Connect as fast as this shard may from now on."""
+        if self._gate is not None:
+            self._gate.budget.per_second = message.per_second
 
     def on_work_waiting(self, message: WorkWaiting, sender: Any) -> None:
         """Note that there is work."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisors.budget import SMALLEST_SHARE, ConnectBudget, OutageBreaker, share_of
+from supervisors.budget import SMALLEST_SHARE, ConnectBudget, OutageBreaker, share_of, weight_of
 
 
 @given(
@@ -51,6 +52,19 @@ def test_shares_add_up_to_the_fleet() -> None:
 
 def test_a_lone_device_does_not_wait_for_ever() -> None:
     assert share_of(1.0, 1, 3000) == SMALLEST_SHARE
+
+
+def test_a_shard_that_was_started_again_borrows_from_those_that_have_nothing_to_connect() -> None:
+    weights = [weight_of(94, hurried=number == 0) for number in range(32)]
+    shares = [share_of(60.0, weight, sum(weights)) for weight in weights]
+    assert sum(shares) == pytest.approx(60.0)
+    assert 94 / shares[0] < 5  # seconds until its last device may connect
+    assert min(shares) > SMALLEST_SHARE
+
+
+def test_when_every_shard_was_started_again_none_borrows() -> None:
+    weights = [weight_of(94, hurried=True) for _ in range(32)]
+    assert {share_of(64.0, weight, sum(weights)) for weight in weights} == {2.0}
 
 
 def test_the_breaker_opens_when_half_of_the_devices_fall_at_once() -> None:
