@@ -35,6 +35,7 @@ def main() -> int:
     bench.parser.add_argument("--times", type=int, default=10, help="how often one device is reset, or goes half-open")
     bench.parser.add_argument("--kills", type=int, default=3, help="how often a shard, and PostgreSQL, are killed")
     bench.parser.add_argument("--loop", type=int, default=50, help="clients of the one plain process")
+    bench.parser.add_argument("--only", default="", metavar="WORD", help="strike only what has this word in its name")
     bench.parser.add_argument("--longest", type=float, default=180.0, help="seconds until something counts as lost")
     bench.parser.add_argument("--await-plain", action="store_true", help="wait for plain neonize's half-open socket")
     arguments = bench.parse()
@@ -49,7 +50,7 @@ def main() -> int:
         jids = [link.jid for link in beside]
         with _plain(trial, jids, arguments.longest, bench) as plain:
             with healer(trial, {link.name: link.jid for link in links}, arguments.longest) as strikes:
-                healed = list(_strike(strikes, arguments.times, arguments.kills, bench))
+                healed = list(_strike(strikes, arguments.times, arguments.kills, arguments.only, bench))
             if arguments.await_plain:
                 plain.append(_await_half_open(trial, jids[0], plain[0].began, bench))
     bench.failed = bench.failed or any(each.lost for each in healed)
@@ -66,7 +67,7 @@ def main() -> int:
         for each in several
     ]
     headings = ("who", "what fell", "fallen", "p50 s", "p99 s", "longest s", "never back", "most connects in a second")
-    return bench.finish(figures, headings, rows)
+    return bench.finish(figures, headings, rows, arguments.only)
 
 
 def _times(healed: Healed) -> list[float]:
@@ -74,17 +75,19 @@ def _times(healed: Healed) -> list[float]:
     return [told["p50"], told["p99"], told["longest"]]
 
 
-def _strike(strikes: Healer, times: int, kills: int, bench: Benchmark) -> Iterator[Healed]:
-    kinds: tuple[Callable[[], Healed], ...] = (
-        lambda: strikes.reset_one(times),
-        lambda: strikes.half_open(times),
-        lambda: strikes.kill_a_shard(kills),
-        lambda: strikes.kill_postgres(kills),
-        strikes.drop_all,
-        strikes.kill_every_shard,
-        strikes.kill_the_admin,
-    )
-    for strike in kinds:
+def _strike(strikes: Healer, times: int, kills: int, only: str, bench: Benchmark) -> Iterator[Healed]:
+    kinds: dict[str, Callable[[], Healed]] = {
+        "reset": lambda: strikes.reset_one(times),
+        "half-open": lambda: strikes.half_open(times),
+        "shard": lambda: strikes.kill_a_shard(kills),
+        "postgres": lambda: strikes.kill_postgres(kills),
+        "dropped": strikes.drop_all,
+        "every": strikes.kill_every_shard,
+        "admin": strikes.kill_the_admin,
+    }
+    for name, strike in kinds.items():
+        if only not in name:
+            continue
         healed = strike()
         told = healed.as_dict()
         bench.say(f"{healed.kind}: p50 {told['p50']} s, p99 {told['p99']} s, {healed.lost} not back")

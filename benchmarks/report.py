@@ -142,14 +142,29 @@ def _first_start(reports: Reports) -> str:
 
 
 def _healing(reports: Reports) -> str:
-    report = reports["heal"]
+    runs = [report for report in reports.values() if report["benchmark"] == "heal"]
     rows = [
-        [whose, kind, told["devices"], *_times(told), told["lost"], told["peak_connects_per_second"]]
+        [report["machine"]["commit"], whose, kind, told["devices"], *_times(told), told["lost"], _peak(told)]
+        for report in runs
         for whose, several in (("Salamander", report["healed"]), ("plain neonize", report["plain"]))
         for kind, told in several.items()
     ]
-    headings = ("who", "what fell", "fallen", "p50", "p99", "longest", "never back", "most connects in a second")
+    headings = (
+        "commit",
+        "who",
+        "what fell",
+        "fallen",
+        "p50",
+        "p99",
+        "longest",
+        "never back",
+        "most connects in a second",
+    )
     return _table(headings, rows)
+
+
+def _peak(told: dict[str, Any]) -> int:
+    return int(told["peak_connects_per_second"])
 
 
 def _times(told: dict[str, Any]) -> list[str]:
