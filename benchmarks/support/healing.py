@@ -169,8 +169,8 @@ class Healer:
         strike()
         if struck is None:
             time.sleep(_FALL_SECONDS)
-            live = self._trial.simulator.stats()["live"]
-            struck = [jid for jid in self._jids.values() if jid not in live or self._logged_in()[jid] > before[jid]]
+            live, now = self._trial.simulator.stats()["live"], self._logged_in()
+            struck = [jid for jid in self._jids.values() if jid not in live or now[jid] > before[jid]]
         healed.curve = []
         back: dict[str, float] = {}
         while len(back) < len(struck) and time.time() - began < self._longest:
