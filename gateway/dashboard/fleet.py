@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
@@ -35,6 +36,8 @@ _LOOK_SECONDS = 1.0
 #: Up to so many devices the map shows their names.
 _TILES = 60
 _PAGE = 50
+#: What the list is asked by.
+_ASKED = frozenset({"q", "platform", "state", "after"})
 _ATTENTION = 5
 
 
@@ -115,6 +118,7 @@ def add_routes(routes: APIRouter, desk: Desk) -> None:
         shown = _map_values(found["fleet"])
         page = _page_values(found["devices"], request.query_params)
         parts: dict[str, Any] = {
+            "listed": desk.part(request, "fleet/list.html", visitor, **page),
             "overview": desk.part(request, "fleet/overview.html", visitor, **_overview_values(found)),
             "restarts": desk.part(
                 request, "history/restarts.html", visitor, restarts=each_once(found["restarts"]), few=True
@@ -141,8 +145,10 @@ def add_routes(routes: APIRouter, desk: Desk) -> None:
             lambda connection: dashboard.device_page(connection, wanted, after=after, limit=_PAGE + 1)
         )
         page = _page_values(rows, request.query_params)
-        template = "fleet/list.html" if "hx-request" in request.headers else "fleet/list_page.html"
-        return await desk.page(request, template, visitor, **page)
+        if "hx-request" in request.headers:
+            return desk.fragment(request, "fleet/list.html", visitor, **page)
+        listed = desk.part(request, "fleet/list.html", visitor, **page)
+        return await desk.page(request, "fleet/list_page.html", visitor, listed=listed)
 
     @routes.get("/fleet/stream")
     async def fleet_stream(request: Request) -> Response:
@@ -199,6 +205,7 @@ def _page_values(rows: list[Row], query: QueryParams) -> dict[str, Any]:
         "platform": query.get("platform", ""),
         "after": rows[_PAGE - 1]["name"] if more else None,
         "begun": bool(query.get("after")),
+        "asked": urlencode([(name, value) for name, value in query.multi_items() if name in _ASKED and value]),
     }
 
 

@@ -146,7 +146,8 @@ def test_a_killed_shard_is_seen_to_recover_without_reload(daemon: Daemon, page: 
         daemon.kill("shard-1")
         expect(page.locator("#summary")).to_contain_text("on their way")
         expect(page.locator("#restarts-live")).to_contain_text("shard-1")
-        page.screenshot(path=pictures / "fleet.png")
+        expect(page.locator("#device-list")).to_contain_text("WhatsApp could not be reached.")
+        page.screenshot(path=pictures / "fleet.png", full_page=True)
         assert "online" in states_on(page), "the other shard's devices stay"
     finally:
         daemon.simulator.fault("clear")

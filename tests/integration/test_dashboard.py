@@ -511,6 +511,9 @@ def test_devices_are_listed_page_by_page_and_filtered(operator: Browser, connect
     named = [re.findall(rf">({prefix}-\d\d)</a>", page) for page in (first_page, second_page)]
     assert named[0] + named[1] == [f"{prefix}-{number:02}" for number in range(60)]
     assert len(named[0]) == 50
+    again = re.search(r'hx-get="(/devices\?q=\w+&amp;after=[^"]+)"', second_page)
+    assert again is not None
+    assert operator.get(again[1].replace("&amp;", "&"), **{"HX-Request": "true"}).status_code == 204
     only = operator.get(f"/devices?q={prefix}&platform=wablas&state=ready").text
     assert len(re.findall(rf">{prefix}-\d\d</a>", only)) == 30
     assert "No device is like that." in words(operator.get(f"/devices?q={prefix}&state=banned"))

@@ -53,7 +53,12 @@ document.addEventListener("DOMContentLoaded", () => {
     if (label) label.textContent = look.title;
     const listed = document.querySelector(`[data-device="${id}"]`);
     const badge = listed && listed.querySelector(".badge");
-    if (badge) { badge.className = `badge ${look.group} s-${state}`; badge.textContent = look.title; }
+    if (badge) {
+      badge.className = `badge ${look.group} s-${state}`;
+      badge.textContent = look.title;
+      // Its reason and its time have changed with it.
+      htmx.trigger("#list-part", "fleet-change");
+    }
   }
 
   let told = 0;
