@@ -25,6 +25,7 @@ _GROUPS = {
     "fleet": "fleet",
     "router": "router",
     "platform": "platforms",
+    "gateway": "gateway",
     "shard": "shards",
     "gateway": "gateway",
     "housekeeper": "housekeeper",

@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""The gateway's benchmark: accepted messages a second over HTTP, beside a bare FastAPI handler that inserts a row.
+
+    benchmarks/gateway.py --json
+
+Each rate is measured three times in turn, on the same machine within the same minute: the bare handler, the gateway,
+and the bare handler again (their mean is compared with). The bare handler runs on the same server and PostgreSQL; the
+gateway besides checks a key, asks the router, which validates the message, and writes its story. Then: latencies at
+half of the highest rate, the gateway's memory, and how long an event takes to those who listen.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.support.bench import Benchmark
+from benchmarks.support.gateway_trial import GatewayTrial
+
+#: The shares of the bare handler's rate that single messages and batches shall reach.
+_GOALS = {0: 0.70, 1: 0.90}
+#: The latency at half load, in milliseconds, and the memory that the gateway may gain under load, in MB.
+_P99_MS = 50.0
+_GAIN_MB = 10.0
+
+
+def main() -> int:
+    """Measure, print the tables, and return the exit status."""
+    bench = Benchmark("gateway", __doc__)
+    bench.parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
+    bench.parser.add_argument("--batch", type=int, default=100, help="messages in a batch")
+    bench.parser.add_argument("--seconds", type=float, default=8.0, help="how long each rate is measured")
+    bench.parser.add_argument("--long", type=float, default=60.0, help="how long memory is watched under load")
+    arguments = bench.parse()
+    with bench.trial() as trial:
+        gateway = GatewayTrial(trial)
+        rates: list[dict[str, Any]] = []
+        with gateway.bare() as bare_port:
+            for batch in (0, arguments.batch):
+                for connections in arguments.connections:
+                    bench.say(_name(connections, batch))
+                    rates.append(gateway.compare(bare_port, connections, arguments.seconds, batch))
+        highest = max(each["gateway"]["messages_per_second"] for each in rates if not each["batch"])
+        bench.say("half load")
+        half = gateway.at_rate(highest / 2, max(arguments.connections), arguments.seconds)
+        before = gateway.memory_mb()
+        bench.say("memory under load")
+        gateway.at_rate(highest / 2, max(arguments.connections), arguments.long)
+        memory = {"before_mb": before, "after_mb": gateway.memory_mb()}
+        bench.say("events")
+        delays = [gateway.event_delays(listeners, 200) for listeners in (1, 32)]
+    refused = [each for each in rates if each["gateway"]["refused"]]
+    bench.failed = bool(refused) or any(each["heard"] < each["listeners"] * each["events"] for each in delays)
+    met = {
+        "single": all(each["share"] >= _GOALS[0] for each in rates if not each["batch"]),
+        "batch": all(each["share"] >= _GOALS[1] for each in rates if each["batch"]),
+        "p99_at_half_load": half["p99_ms"] < _P99_MS,
+        "memory_flat": memory["after_mb"] - memory["before_mb"] < _GAIN_MB,
+    }
+    figures = {"rates": rates, "half_load": half, "memory": memory, "events": delays, "met": met}
+    rows: list[list[object]] = [
+        [
+            _name(each["connections"], each["batch"]),
+            each["gateway"]["messages_per_second"],
+            sum(one["messages_per_second"] for one in each["bare"]) / 2,
+            each["share"],
+            each["gateway"]["p50_ms"],
+            each["gateway"]["p99_ms"],
+        ]
+        for each in rates
+    ]
+    rows.append([f"half load ({half['rate']}/s)", half["messages_per_second"], 0, 0, half["p50_ms"], half["p99_ms"]])
+    rows += [[f"events, {each['listeners']} listeners", 0, 0, 0, each["p50_ms"], each["p99_ms"]] for each in delays]
+    status = bench.finish(figures, ("", "messages/s", "bare", "share", "p50 ms", "p99 ms"), rows)
+    print(f"Memory: {memory['before_mb']} MB, then {memory['after_mb']} MB. Goals met: {met}", file=sys.stderr)
+    return status
+
+
+def _name(connections: int, batch: int) -> str:
+    return f"{connections} connections, {f'batches of {batch}' if batch else 'single'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
