@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from gateway.context import Context
 
 #: The parts of the gateway; each gives its addresses. /metrics joins here.
-_PARTS: tuple[Callable[[Context], APIRouter], ...] = (health.router, api.router, dashboard.router)
+_PARTS: tuple[Callable[[Context], APIRouter], ...] = (api.router, health.router, dashboard.router)
 #: What runs as long as the gateway serves: each is started once and cancelled at the end.
 _TASKS: tuple[Callable[[Context], Awaitable[None]], ...] = (tidy_uploads, dashboard.count_traffic)
 
@@ -50,7 +51,7 @@ def create_app(context: Context) -> FastAPI:
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    tell_problems(app)
+    tell_problems(app, partial(api.allowed_methods, app))
     for part in _PARTS:
         app.include_router(part(context))
     # The last one added is the first to look: the guard, then who calls.

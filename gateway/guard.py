@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from config.errors import Refused
@@ -19,6 +21,9 @@ LONGEST_BODY = 8 * 1024 * 1024
 #: How long a body may take to arrive, in seconds; uploads take as long as they go on.
 _BODY_SECONDS = 30.0
 _PIECE_SECONDS = 20.0
+#: How much of a body that is too large is passed over before the answer, and for how long, in seconds.
+_PASS_OVER_BYTES = 256 * 1024 * 1024
+_PASS_OVER_SECONDS = 2.0
 #: Where no browser comes by itself with somebody's session: programs, under whatever name they know us.
 _FOR_PROGRAMS = ("/v1/", "/healthz", "/readyz", "/metrics")
 _UPLOADS = "/v1/uploads"
@@ -42,32 +47,37 @@ class Guard:
         path: str = scope["path"]
         headers: dict[bytes, bytes] = dict(scope["headers"])
         api = path.startswith("/v1/")
+        body = _Body(receive, None if path.startswith(_UPLOADS) else LONGEST_BODY)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if message["status"] == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                    await body.pass_over()
                 message["headers"] = [*message["headers"], *_HEADERS, *((_NOT_KEPT,) if api else ())]
             await send(message)
 
         try:
             if not path.startswith(_FOR_PROGRAMS):
                 self._check_host(headers.get(b"host", b"").decode("latin-1"))
-            if path.startswith(_UPLOADS):
-                await self._app(scope, _patient(receive), send_with_headers)
-                return
             announced = headers.get(b"content-length", b"")
-            if announced.isdigit() and int(announced) > LONGEST_BODY:
+            if not path.startswith(_UPLOADS) and announced.isdigit() and int(announced) > LONGEST_BODY:
                 raise _too_large()
-            await self._app(scope, _limited(receive), send_with_headers)
+            await self._app(scope, body.read, send_with_headers)
         except TurnedAway as turned_away:
             await problem_of(turned_away.error, headers={"Connection": "close"})(scope, receive, send_with_headers)
 
     def _check_host(self, host: str) -> None:
-        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        name = name.strip("[]").lower()
+        name = name_of_host(host)
         if name in self._hosts or _is_loopback(name):
             return
         sentence, next_step = "The gateway is not known by this name.", "Use its address, or set gateway_hosts."
         raise TurnedAway(Refused(sentence, next_step, code="host_unknown"))
+
+
+def name_of_host(host: str) -> str:
+    """Return a ``Host`` header's name, without its port and an IPv6 address's brackets."""
+    name = host.rsplit(":", 1)[0] if ":" in host and not host.endswith("]") else host
+    return name.strip("[]").lower()
 
 
 def _is_loopback(name: str) -> bool:
@@ -77,43 +87,49 @@ def _is_loopback(name: str) -> bool:
         return False
 
 
-def _limited(receive: Receive) -> Receive:
-    """Let a body be read while it is neither too large nor too slow."""
-    loop = asyncio.get_running_loop()
-    taken = 0
-    deadline = loop.time() + _BODY_SECONDS
-    complete = False
+class _Body:
+    """A request's body as it arrives: not too large, not too slow.
 
-    async def read() -> Message:
-        nonlocal taken, complete
-        if complete:
-            return await receive()  # waits for the client to go away
+    Args:
+        receive: gives the next piece.
+        longest: how many bytes it may have; None: whoever reads it minds that.
+    """
+
+    def __init__(self, receive: Receive, longest: int | None) -> None:
+        self._receive = receive
+        self._longest = longest
+        self._taken = 0
+        self._complete = False
+        self._deadline = asyncio.get_running_loop().time() + _BODY_SECONDS
+
+    async def read(self) -> Message:
+        """Return the next piece; behind the last one, wait until the client goes away."""
+        if self._complete:
+            return await self._receive()
+        patience = asyncio.timeout(_PIECE_SECONDS) if self._longest is None else asyncio.timeout_at(self._deadline)
         try:
-            async with asyncio.timeout_at(deadline):
-                message = await receive()
+            async with patience:
+                message = await self._receive()
         except TimeoutError:
             raise _too_slow() from None
         if message["type"] == "http.request":
-            taken += len(message.get("body", b""))
-            complete = not message.get("more_body", False)
-            if taken > LONGEST_BODY:
+            self._taken += len(message.get("body", b""))
+            self._complete = not message.get("more_body", False)
+            if self._longest is not None and self._taken > self._longest:
                 raise _too_large()
         return message
 
-    return read
+    async def pass_over(self) -> None:
+        """Read on for a while without keeping anything.
 
-
-def _patient(receive: Receive) -> Receive:
-    """Let an upload be read as long as it goes on; who reads it minds its size."""
-
-    async def read() -> Message:
-        try:
-            async with asyncio.timeout(_PIECE_SECONDS):
-                return await receive()
-        except TimeoutError:
-            raise _too_slow() from None
-
-    return read
+        A client that still sends when the connection is closed learns of a reset instead of the answer.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PASS_OVER_SECONDS):
+                while not self._complete and self._taken < _PASS_OVER_BYTES:
+                    message = await self._receive()
+                    self._taken += len(message.get("body", b""))
+                    self._complete = message["type"] != "http.request" or not message.get("more_body", False)
 
 
 def _too_large() -> TurnedAway:

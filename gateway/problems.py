@@ -15,7 +15,7 @@ from config.errors import DaemonNotRunning, NoAnswer, NotFound, Refused, Salaman
 from config.logging import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fastapi import FastAPI
 
@@ -121,8 +121,11 @@ def problem_of(error: SalamanderError, *, headers: Mapping[str, str] | None = No
     return problem(status_of(error), error.code, error.sentence, error.next_step, headers=headers)
 
 
-def tell_problems(app: FastAPI) -> None:
-    """Let every failure of ``app`` be told as a problem: ours, FastAPI's, and unexpected ones."""
+def tell_problems(app: FastAPI, allowed_methods: Callable[[str], str]) -> None:
+    """Let every failure of ``app`` be told as a problem: ours, FastAPI's, and unexpected ones.
+
+    ``allowed_methods`` gives the methods that an address takes.
+    """
 
     @app.exception_handler(SalamanderError)
     async def expected(_request: Request, error: SalamanderError) -> Response:
@@ -139,16 +142,19 @@ def tell_problems(app: FastAPI) -> None:
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "invalid_request",
             f"{first['field']}: {first['problem']}",
-            "See /docs for what the request must be.",
+            "See /openapi.json for what the request must be.",
             errors=errors,
         )
 
     @app.exception_handler(AnyHttpException)
-    async def of_http(_request: Request, error: AnyHttpException) -> Response:
+    async def of_http(request: Request, error: AnyHttpException) -> Response:
         if isinstance(error, TurnedAway):
             return problem_of(error.error, headers={"Connection": "close"})
         status = HTTPStatus(error.status_code)
-        return problem(status, status.name.lower(), status.description or status.phrase, headers=error.headers)
+        headers = dict(error.headers or {})
+        if status is HTTPStatus.METHOD_NOT_ALLOWED and (methods := allowed_methods(request.url.path)):
+            headers["Allow"] = methods
+        return problem(status, status.name.lower(), status.description or status.phrase, headers=headers)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from gateway.patience import PatientProtocol
+
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
@@ -43,6 +45,7 @@ class Server(threading.Thread):
                 app,
                 log_config=None,
                 access_log=False,
+                http=PatientProtocol,
                 server_header=False,
                 proxy_headers=False,
                 lifespan="on",

@@ -57,7 +57,8 @@ def messages(
         "state": state,
         "recipient": recipient,
     }
-    return connection.execute(_SQL["messages"], arguments).fetchall()
+    some = device_ids is not None or device is not None
+    return connection.execute(_SQL["messages_of_devices" if some else "messages"], arguments).fetchall()
 
 
 def restarts(

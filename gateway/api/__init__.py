@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 #: The parts of the API; each gives its addresses below /v1. Of two that fit an address, the first one takes it.
 _PARTS: tuple[Callable[[Context], APIRouter], ...] = (
+    messages.router,  # first, as it is asked most
     key.router,
-    messages.router,
     uploads.router,
     pairing.router,
     devices.router,
@@ -60,3 +61,20 @@ def describe(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = description  # type: ignore[method-assign]  # FastAPI's own way to change it
+
+
+def allowed_methods(app: FastAPI, path: str) -> str:
+    """Return the methods that an address takes, as the header ``Allow`` names them; empty: the API has no such address.
+
+    (Starlette names those of one route alone.)
+    """
+    fitting = [
+        (template.count("{"), operations)
+        for template, operations in app.openapi()["paths"].items()
+        if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", template), path)
+    ]
+    if not fitting:
+        return ""
+    closest = min(variables for variables, _ in fitting)
+    methods = {method.upper() for variables, operations in fitting if variables == closest for method in operations}
+    return ", ".join(sorted(methods))

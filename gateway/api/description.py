@@ -100,3 +100,9 @@ def problems(*statuses: HTTPStatus, change: bool = False) -> dict[int | str, dic
         int(status): {"description": status.phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
         for status in sorted(every)
     }
+
+
+def examples(**bodies: Any) -> dict[str, Any]:
+    """Return the documentation of an operation's body by examples, each under its name. Tests send them all."""
+    told = {name: {"summary": name.replace("_", " "), "value": body} for name, body in bodies.items()}
+    return {"requestBody": {"content": {"application/json": {"examples": told}}}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field, SecretStr
@@ -21,6 +21,7 @@ from gateway.api.description import (
     Limit,
     Page,
     Text,
+    examples,
     page,
     problems,
 )
@@ -163,10 +164,8 @@ async def list_devices(
     status_code=HTTPStatus.CREATED,
     response_model=DeviceItem,
     responses=problems(_NOT_FOUND, _CONFLICT, change=True),
-    openapi_extra={"requestBody": {"content": {"application/json": {"examples": {
-        "whatsapp": {"summary": "A WhatsApp companion", "value": {"name": "shop-9"}},
-    }}}}},
-)  # fmt: skip
+    openapi_extra=examples(whatsapp={"name": "shop-9"}),
+)
 async def add_device(new: NewDevice, here: Here, _caller: Admin) -> Any:
     """Add a device. A WhatsApp companion is paired next; a platform device can send at once."""
     credentials = {name: value.get_secret_value() for name, value in (new.credentials or {}).items()}
@@ -221,27 +220,54 @@ async def remove_device(name: InPath, here: Here, _caller: Admin) -> Response:
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
-@_routes.post(
-    "/{name}/{command}",
-    status_code=HTTPStatus.ACCEPTED,
-    response_model=Asked,
-    responses=problems(_NOT_FOUND, _CONFLICT, change=True),
-)
-async def command_device(name: InPath, command: Literal["refresh", "pause", "resume"], here: Here, _: Admin) -> Any:
-    """Refresh a device (reload its stored session now), pause it (its messages wait), or resume it."""
-    message = DeviceCommand(name, command)
+_COMMAND: dict[str, Any] = {
+    "status_code": HTTPStatus.ACCEPTED,
+    "response_model": Asked,
+    "responses": problems(_NOT_FOUND, _CONFLICT, change=True),
+}
+
+
+@_routes.post("/{name}/refresh", **_COMMAND)
+async def refresh_device(name: InPath, here: Here, _caller: Admin) -> Any:
+    """Reload a WhatsApp device's stored session now: the same steps as every restart."""
+    return await _tell(here, DeviceCommand(name, "refresh"))
+
+
+@_routes.post("/{name}/pause", **_COMMAND)
+async def pause_device(name: InPath, here: Here, _caller: Admin) -> Any:
+    """Pause a device: it disconnects, its messages wait."""
+    return await _tell(here, DeviceCommand(name, "pause"))
+
+
+@_routes.post("/{name}/resume", **_COMMAND)
+async def resume_device(name: InPath, here: Here, _caller: Admin) -> Any:
+    """Resume a paused device."""
+    return await _tell(here, DeviceCommand(name, "resume"))
+
+
+async def _tell(here: Context, message: DeviceCommand) -> dict[str, str]:
     await here.router.request(message)
     return {"request": message.request}
 
 
-@_routes.put("/{name}/limits", response_model=DeviceLimits, responses=problems(_NOT_FOUND, change=True))
+@_routes.put(
+    "/{name}/limits",
+    response_model=DeviceLimits,
+    responses=problems(_NOT_FOUND, change=True),
+    openapi_extra=examples(slowly={"gap_seconds": 2, "jitter_seconds": 3, "per_day": 500}),
+)
 async def set_limits(name: InPath, limits: DeviceLimits, here: Here, _caller: Admin) -> Any:
     """Set a device's own limits, all four: what is left out goes back to the installation's setting."""
     await here.router.request(SetLimits(name, Limits(**limits.model_dump()), reset=True))
     return limits
 
 
-@_routes.put("/{name}/fallbacks", response_model=Fallbacks, responses=problems(_NOT_FOUND, change=True))
+@_routes.put(
+    "/{name}/fallbacks",
+    response_model=Fallbacks,
+    responses=problems(_NOT_FOUND, change=True),
+    openapi_extra=examples(one={"devices": ["desk-1"]}),
+)
 async def set_fallbacks(name: InPath, others: Fallbacks, here: Here, _caller: Admin) -> Any:
     """Say who stands in for a device whose route definitely takes no message; nobody when the list is empty."""
     await here.router.request(SetFallbacks(name, tuple(others.devices)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from datetime import datetime
-from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
@@ -13,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from gateway.api.description import PAGE, Limit, OfDevice, problems
+from gateway.api.streams import EVENT_STREAM, Accept, streamed, wants_stream
 from gateway.callers import Caller, Reader
 from gateway.context import Context, Here
 from gateway.events import EventFeed
@@ -24,6 +24,7 @@ from storage.events import Place, Wanted
 _HEARTBEAT_SECONDS = 15.0
 #: After how long a client that lost the stream comes back, in milliseconds.
 _COME_BACK_MILLISECONDS = 1_000
+_STREAM = "Streamed: `event` is the kind, `data` an event of the list, `id` its place."
 _PLACE = "^[0-9]{1,18}-[0-9]{1,18}$"
 
 OfKind = Annotated[
@@ -57,47 +58,30 @@ def router(context: Context) -> APIRouter:
     routes = APIRouter(prefix="/events", tags=["events"])
     feed = EventFeed(context)
 
-    @routes.get("", response_model=EventPage, responses=problems())
+    @routes.get("", response_model=EventPage, responses={**problems(), 200: streamed(_STREAM)})
     async def list_events(
         here: Here,
         caller: Reader,
         device: OfDevice = None,
         kind: OfKind = None,
         after: Annotated[str | None, Query(pattern=_PLACE, description="`next` of the page before.")] = None,
+        last_event_id: Annotated[str | None, Header(pattern=_PLACE, description="The same, for a stream.")] = None,
         limit: Limit = PAGE,
+        accept: Accept = None,
     ) -> Any:
-        """List events, oldest first: those after a place, or the newest. Before a place that was read none appears."""
+        """List events, oldest first: those after a place, or the newest. Before a place that was read none appears.
+
+        With `Accept: text/event-stream` they are streamed as they come, without a place from now on. A lost stream is
+        resumed after `Last-Event-ID`; comments show that it lives.
+        """
         wanted = _wanted(caller, device, kind)
-        place = Place.read(after) if after is not None else None
+        text = last_event_id or after
+        place = Place.read(text) if text is not None else None
+        if wants_stream(accept):
+            return StreamingResponse(_lines(feed, place, wanted), media_type=EVENT_STREAM)
         rows = await here.read(lambda connection: events.stream(connection, place, wanted, limit))
         end = Place.of(rows[-1]) if rows else place or Place()
         return {"items": [_item(row) for row in rows], "next": str(end)}
-
-    @routes.get(
-        "/stream",
-        response_class=StreamingResponse,
-        responses={
-            **problems(),
-            200: {
-                "description": "Server-sent events: `event` is the kind, `data` an event of the list, `id` its place.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
-            },
-        },
-    )
-    async def stream_events(
-        caller: Reader,
-        device: OfDevice = None,
-        kind: OfKind = None,
-        last_event_id: Annotated[
-            str | None, Header(pattern=_PLACE, description="Go on after this event. Without it: from now on.")
-        ] = None,
-        after: Annotated[str | None, Query(pattern=_PLACE, description="The same, for the first connection.")] = None,
-    ) -> StreamingResponse:
-        """Follow events as they come. A lost stream is resumed after `Last-Event-ID`; comments show that it lives."""
-        text = last_event_id or after
-        place = Place.read(text) if text is not None else None
-        stream = _lines(feed, place, _wanted(caller, device, kind))
-        return StreamingResponse(stream, media_type="text/event-stream", status_code=HTTPStatus.OK)
 
     return routes
 

@@ -24,6 +24,7 @@ from gateway.api.description import (
     OfDevice,
     Page,
     Text,
+    examples,
     page,
     problems,
 )
@@ -35,6 +36,7 @@ State = Literal["queued", "sending", "sent", "delivered", "read", "failed", "exp
 
 _NOT_FOUND = HTTPStatus.NOT_FOUND
 _CONFLICT = HTTPStatus.CONFLICT
+_SETTLING = problems(_NOT_FOUND, _CONFLICT, change=True)
 _KEY_LIMIT = 255
 #: A batch's key is followed by each message's position in it.
 _BATCH_KEY_LIMIT = 200
@@ -74,7 +76,7 @@ class MediaReference(Body):
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
         if (self.url is None) == (self.upload is None):
-            raise ValueError("give either url or upload")
+            raise ValueError("give one of url and upload")
         return self
 
 
@@ -226,16 +228,16 @@ def _without_others(answer: MessageRejected, caller: Caller) -> MessageRejected:
     status_code=HTTPStatus.ACCEPTED,
     response_model=Accepted,
     responses=problems(_NOT_FOUND, _CONFLICT, change=True),
-    openapi_extra={"requestBody": {"content": {"application/json": {"examples": {
-        "text": {"value": {"device": "shop-1", "to": "+60123456789", "text": "Your order is ready."}},
-        "media": {"value": {
+    openapi_extra=examples(
+        text={"device": "shop-1", "to": "+60123456789", "text": "Your order is ready."},
+        media={
             "device": "shop-1",
             "to": "+60123456789",
             "text": "Our menu",
             "media": {"url": "https://example.com/menu.pdf"},
-        }},
-    }}}}},
-)  # fmt: skip
+        },
+    ),
+)
 async def send_message(new: NewMessage, here: Here, caller: Sender, key: Key = None) -> Response:
     """Send a message. When this answers 202, it is committed: it is sent once, or its story says why not."""
     caller.check_name(new.device)
@@ -255,13 +257,15 @@ async def send_message(new: NewMessage, here: Here, caller: Sender, key: Key = N
     "/batch",
     response_model=BatchAccepted,
     responses=problems(change=True),
-    openapi_extra={"requestBody": {"content": {"application/json": {"examples": {
-        "two": {"value": {"messages": [
-            {"device": "shop-1", "to": "+60123456789", "text": "Your order is ready.", "idempotency_key": "order-1"},
-            {"device": "shop-1", "to": "+60198887777", "text": "Your order is late.", "idempotency_key": "order-2"},
-        ]}},
-    }}}}},
-)  # fmt: skip
+    openapi_extra=examples(
+        two={
+            "messages": [
+                {"device": "shop-1", "to": "+60123456789", "text": "It is ready.", "idempotency_key": "order-1"},
+                {"device": "shop-1", "to": "+60198887777", "text": "It is late.", "idempotency_key": "order-2"},
+            ]
+        }
+    ),
+)
 async def send_batch(batch: Batch, here: Here, caller: Sender, key: Key = None) -> Response:
     """Send up to 500 messages, committed together. With an Idempotency-Key the whole batch may be sent again."""
     if key is not None and len(key) > _BATCH_KEY_LIMIT:
@@ -320,7 +324,7 @@ async def list_messages(
     return page(rows, limit)
 
 
-@_routes.get("/{message_id}", response_model=MessageStory, responses=problems(_NOT_FOUND))
+@_routes.get("/{message_id:int}", response_model=MessageStory, responses=problems(_NOT_FOUND))
 async def show_message(message_id: MessageId, here: Here, caller: Reader) -> Any:
     """Show a message with its story and its attempts."""
     row = await here.read(lambda connection: outbox.message(connection, message_id))
@@ -330,7 +334,9 @@ async def show_message(message_id: MessageId, here: Here, caller: Reader) -> Any
     return row
 
 
-@_routes.post("/{message_id}/cancel", response_model=Settled, responses=problems(_NOT_FOUND, _CONFLICT, change=True))
+@_routes.post(
+    "/{message_id:int}/cancel", response_model=Settled, responses=problems(_NOT_FOUND, _CONFLICT, change=True)
+)
 async def cancel_message(message_id: MessageId, here: Here, caller: Sender) -> Any:
     """Cancel a message that is still queued."""
     await _check_visible(here, caller, message_id)
@@ -338,7 +344,9 @@ async def cancel_message(message_id: MessageId, here: Here, caller: Sender) -> A
     return {"id": message_id, "state": state}
 
 
-@_routes.post("/{message_id}/resolve", response_model=Settled, responses=problems(_NOT_FOUND, _CONFLICT, change=True))
+@_routes.post(
+    "/{message_id:int}/resolve", response_model=Settled, responses=problems(_NOT_FOUND, _CONFLICT, change=True)
+)
 async def resolve_message(message_id: MessageId, how: Resolution, here: Here, caller: Sender) -> Any:
     """Settle a message in doubt by your own knowledge: it arrived, or it did not and is sent again."""
     await _check_visible(here, caller, message_id)

@@ -18,8 +18,9 @@ from actors.care_requests import normalise_number
 from actors.messages import DeviceCommand
 from actors.validation import Problem
 from config.errors import NotFound, Refused, SalamanderError
-from gateway.api.description import Body, InPath, Text, problems
+from gateway.api.description import Body, InPath, Text, examples, problems
 from gateway.api.devices import Asked, visible_device
+from gateway.api.streams import EVENT_STREAM, Accept, streamed, wants_stream
 from gateway.callers import Admin
 from gateway.context import Context, Here
 from storage.devices import Device
@@ -29,6 +30,7 @@ _LOOK_SECONDS = 0.3
 _HEARTBEAT_LOOKS = 40
 #: A phone takes this long, at most, to come from the scan to being online.
 _LONGEST_SECONDS = 600.0
+_STREAM = "Streamed: events named `pairing`, each with a Pairing; the last one's state is not `pairing`."
 
 _routes = APIRouter(prefix="/devices", tags=["devices"])
 
@@ -71,9 +73,10 @@ def _pairing_of(device: Device) -> dict[str, Any]:
     status_code=HTTPStatus.ACCEPTED,
     response_model=Asked,
     responses=problems(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, change=True),
+    openapi_extra=examples(by_qr={}, by_code={"number": "+60123456789"}),
 )
 async def pair(name: InPath, here: Here, _caller: Admin, how: PairRequest | None = None) -> Any:
-    """Begin to link a phone. Then show what `GET …/pairing` or its stream brings."""
+    """Begin to link a phone. Then show what `GET …/pairing` brings."""
     number = how.number if how is not None else None
     if number is not None:
         try:
@@ -85,10 +88,20 @@ async def pair(name: InPath, here: Here, _caller: Admin, how: PairRequest | None
     return {"request": message.request}
 
 
-@_routes.get("/{name}/pairing", response_model=Pairing, responses=problems(HTTPStatus.NOT_FOUND))
-async def show_pairing(name: InPath, here: Here, caller: Admin) -> Any:
-    """Show how far a pairing is, and what to show for it."""
-    return _pairing_of(await visible_device(here, caller, name))
+@_routes.get(
+    "/{name}/pairing",
+    response_model=Pairing,
+    responses={**problems(HTTPStatus.NOT_FOUND), 200: streamed(_STREAM)},
+)
+async def show_pairing(name: InPath, here: Here, caller: Admin, accept: Accept = None) -> Any:
+    """Show how far a pairing is, and what to show for it.
+
+    With `Accept: text/event-stream` each new QR, the code, and the end are streamed as they come.
+    """
+    device = await visible_device(here, caller, name)
+    if wants_stream(accept):
+        return StreamingResponse(_pairings(here, caller, device), media_type=EVENT_STREAM)
+    return _pairing_of(device)
 
 
 @_routes.get(
@@ -105,23 +118,6 @@ async def draw_pairing(name: InPath, here: Here, caller: Admin) -> Response:
     if device.pairing_qr is None:
         raise NotFound(f"{name} shows no QR now.", "Begin with POST …/pairing.", code="no_qr")
     return Response(qr_svg(device.pairing_qr), media_type="image/svg+xml")
-
-
-@_routes.get(
-    "/{name}/pairing/stream",
-    response_class=StreamingResponse,
-    responses={
-        **problems(HTTPStatus.NOT_FOUND),
-        200: {
-            "description": "Server-sent events named `pairing`, each with a Pairing; the last one is not in `pairing`.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
-        },
-    },
-)
-async def follow_pairing(name: InPath, here: Here, caller: Admin) -> StreamingResponse:
-    """Follow a pairing: each new QR, the code, and how it ends."""
-    device = await visible_device(here, caller, name)
-    return StreamingResponse(_pairings(here, caller, device), media_type="text/event-stream")
 
 
 async def _pairings(here: Context, caller: Admin, device: Device) -> AsyncIterator[str]:

@@ -15,7 +15,7 @@ from actors.care_requests import NUMBERS_LIMIT, normalise_number
 from actors.messages import DeviceCommand, OptIn, OptOut
 from actors.validation import Problem
 from config.errors import NoAnswer, NotFound, Refused
-from gateway.api.description import PAGE, Body, DeviceName, Limit, Page, Text, page, problems
+from gateway.api.description import PAGE, Body, DeviceName, Limit, Page, Text, examples, page, problems
 from gateway.api.devices import visible_device
 from gateway.callers import Admin, Reader, Sender, Unbound
 from gateway.context import Context, Here
@@ -104,6 +104,7 @@ async def show_recipient(number: Number, here: Here, _caller: Reader) -> Any:
     "/recipients/{number}/check",
     response_model=Recipient,
     responses=problems(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, change=True),
+    openapi_extra=examples(over_a_device={"device": "shop-1"}),
 )
 async def check_recipient(number: Number, check: Check, here: Here, caller: Sender) -> Any:
     """Ask WhatsApp, over an online device, whether a number is there."""
@@ -136,7 +137,13 @@ async def list_opt_outs(
     return page(rows, limit, "number")
 
 
-@_routes.post("/opt-outs", response_model=OptedOut, responses=problems(change=True), dependencies=[Unbound])
+@_routes.post(
+    "/opt-outs",
+    response_model=OptedOut,
+    responses=problems(change=True),
+    dependencies=[Unbound],
+    openapi_extra=examples(one={"numbers": ["+60123456780"]}),
+)
 async def add_opt_outs(numbers: Numbers, here: Here, _caller: Sender) -> Any:
     """Write to these numbers no more, by any route; what is queued for them is cancelled."""
     return json.loads(await here.router.request(OptOut(tuple(numbers.numbers))))

@@ -26,10 +26,28 @@ select o.id, d.name as device, coalesce(d.platform, 'whatsapp') as platform, o.r
 from outbox o
 join device d on d.id = o.device_id
 where o.id < %(before)s
-  and (%(device_ids)s::bigint[] is null or o.device_id = any(%(device_ids)s))
-  and (%(device)s::text is null or d.name = %(device)s)
   and (%(state)s::text is null or o.state = %(state)s)
   and (%(recipient)s::text is null or o.recipient = %(recipient)s)
+order by o.id desc
+limit %(limit)s;
+
+-- The same of some devices (those that were removed may have had the name before), each by its own index.
+-- name: messages_of_devices
+select o.id, d.name as device, coalesce(d.platform, 'whatsapp') as platform, o.recipient, o.kind, o.body, o.media_name,
+       o.state, o.reason_code, o.reason, o.priority, o.attempts, o.external_id, o.idempotency_key, o.not_before,
+       o.expires_at, o.created_at, o.updated_at
+from device d
+cross join lateral (
+    select *
+    from outbox
+    where device_id = d.id and id < %(before)s
+      and (%(state)s::text is null or state = %(state)s)
+      and (%(recipient)s::text is null or recipient = %(recipient)s)
+    order by id desc
+    limit %(limit)s
+) o
+where (%(device_ids)s::bigint[] is null or d.id = any(%(device_ids)s))
+  and (%(device)s::text is null or d.name = %(device)s)
 order by o.id desc
 limit %(limit)s;
 

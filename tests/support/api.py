@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -24,6 +25,7 @@ class Api:
         self.client = httpx.Client(
             base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60, trust_env=False
         )
+        weakref.finalize(self, self.client.close)
 
     def get(self, path: str, **query: Any) -> Any:
         """Return what a GET that must succeed answers."""
