@@ -51,11 +51,11 @@ def record(connection: Connection, device_id: int, events: Sequence[Event]) -> l
 class Place:
     """Where a reader of events is: after which one, in the order in which none can be missed."""
 
-    transaction: int = 0
+    moment: int = 0
     id: int = 0
 
     def __str__(self) -> str:
-        return f"{self.transaction}-{self.id}"
+        return f"{self.moment}-{self.id}"
 
     @classmethod
     def read(cls, text: str) -> Place | None:
@@ -66,7 +66,7 @@ class Place:
     @classmethod
     def of(cls, row: Row) -> Place:
         """Return the place after an event."""
-        return cls(row["transaction"], row["id"])
+        return cls(row["moment"], row["id"])
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,13 @@ def stream(connection: Connection, place: Place | None, wanted: Wanted, limit: i
     values["device_ids"] = None if wanted.device_ids is None else list(wanted.device_ids)
     if place is None:
         return connection.execute(_SQL["stream_end"], values).fetchall()
-    values |= {"transaction": str(place.transaction), "id": place.id}
+    values |= {"moment": place.moment, "id": place.id}
     return connection.execute(_SQL["stream"], values).fetchall()
+
+
+def keep_clock(connection: Connection) -> bool:
+    """Let the order of events go on where it was, also in a restored server; say whether it had to be told to."""
+    return connection.execute(_SQL["keep_clock"]).fetchone() is not None
 
 
 def _key(external_id: str) -> str:

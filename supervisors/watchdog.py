@@ -33,10 +33,12 @@ from storage.database import (
     SUPERVISOR_PATIENCE,
     WHATSMEOW_DATABASE,
     SingleConnection,
+    connect,
     database_url,
     whatsmeow_url,
 )
 from storage.embedded import EmbeddedPostgres
+from storage.events import keep_clock
 from storage.migrate import migrate
 from storage.pgbouncer import PgBouncer, PooledDatabase, forget_pooler, locate_pgbouncer
 from storage.restarts import Restart, RestartJournal
@@ -168,6 +170,9 @@ class Watchdog:
         url = database_url(self._home, self._settings)
         for name in migrate(url):
             logger().info("Applied a migration", migration=name)
+        with connect(url) as connection:
+            if keep_clock(connection):
+                logger().warning("PostgreSQL was restored from a backup; the order of events goes on where it was")
         from actors.whatsapp.session import migrate_store  # noqa: PLC0415 - only the watchdog needs it
 
         migrate_store(whatsmeow_url(self._home, self._settings))

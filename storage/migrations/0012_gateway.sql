@@ -15,8 +15,17 @@ create table api_key (
 
 -- Who reads events by their ids alone misses one whose transaction ends later than that of a higher id. In the order of
 -- transactions, up to the oldest one that is still under way, nothing can appear behind the reader's back.
-alter table event add column transaction xid8 not null default pg_current_xact_id();
-create index event_transaction on event (transaction, id);
+-- A server that a backup is restored into counts its transactions from the beginning: `ahead` is added so that moments
+-- go on from where they were (see keep_clock in queries/events.sql).
+create table event_clock (
+    single boolean primary key default true check (single),
+    ahead  bigint  not null default 0
+);
+insert into event_clock default values;
+create function event_moment() returns bigint language sql volatile
+    as 'select pg_current_xact_id()::text::bigint + ahead from event_clock';
+alter table event add column moment bigint not null default event_moment();
+create index event_moment on event (moment, id);
 
 -- A recipient's messages, newest first.
 create index outbox_recipient on outbox (recipient, id);

@@ -32,26 +32,34 @@ select * from (
 -- Events after a place, in the order of their transactions, up to the oldest that is still under way: nothing can appear
 -- before a place that was read.
 -- name: stream
-select e.transaction::text::bigint as transaction, e.id, e.at, e.device_id, d.name as device, e.kind, e.body
+select e.moment, e.id, e.at, e.device_id, d.name as device, e.kind, e.body
 from event e join device d on d.id = e.device_id
-where (e.transaction, e.id) > (%(transaction)s::text::xid8, %(id)s)
-  and e.transaction < pg_snapshot_xmin(pg_current_snapshot())
+where (e.moment, e.id) > (%(moment)s, %(id)s)
+  and e.moment < (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint + ahead from event_clock)
   and (%(device_ids)s::bigint[] is null or e.device_id = any(%(device_ids)s))
   and (%(device)s::text is null or d.name = %(device)s)
   and (%(kind)s::text is null or e.kind = %(kind)s)
-order by e.transaction, e.id
+order by e.moment, e.id
 limit %(limit)s;
 
 -- The newest events in that order, the oldest of them first.
 -- name: stream_end
 select * from (
-    select e.transaction::text::bigint as transaction, e.id, e.at, e.device_id, d.name as device, e.kind, e.body
+    select e.moment, e.id, e.at, e.device_id, d.name as device, e.kind, e.body
     from event e join device d on d.id = e.device_id
-    where e.transaction < pg_snapshot_xmin(pg_current_snapshot())
+    where e.moment < (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint + ahead from event_clock)
       and (%(device_ids)s::bigint[] is null or e.device_id = any(%(device_ids)s))
       and (%(device)s::text is null or d.name = %(device)s)
       and (%(kind)s::text is null or e.kind = %(kind)s)
-    order by e.transaction desc, e.id desc
+    order by e.moment desc, e.id desc
     limit %(limit)s
 ) as newest
-order by transaction, id;
+order by moment, id;
+
+-- Let moments go on from the newest event's when the server's transactions have lower numbers: a backup was restored.
+-- name: keep_clock
+update event_clock
+set ahead = newest.moment
+from (select max(moment) as moment from event) as newest
+where newest.moment >= pg_current_xact_id()::text::bigint + ahead
+returning ahead;

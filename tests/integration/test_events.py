@@ -8,7 +8,7 @@ import pytest
 
 from storage import devices, events
 from storage.database import Connection, connect
-from storage.events import Event
+from storage.events import Event, Place, Wanted
 from tests.support.outbox import new_device
 
 
@@ -74,3 +74,35 @@ def test_whatever_a_stranger_writes_is_recorded(connection: Connection, device_i
 def test_long_ids_that_begin_alike_are_still_different(connection: Connection, device_id: int) -> None:
     alike = [Event("message", "x" * 5000 + end, {}) for end in ("a", "b")]
     assert len(set(events.record(connection, device_id, alike))) == 2
+
+
+def test_a_reader_misses_no_event_whose_transaction_ends_late(
+    storage_url: str, connection: Connection, device_id: int
+) -> None:
+    wanted = Wanted((device_id,))
+    events.record(connection, device_id, [Event("message", "first", {})])
+    (begin,) = events.stream(connection, None, wanted, 1)
+    with connect(storage_url) as late, late.transaction():
+        events.record(late, device_id, [Event("message", "late", {})])
+        events.record(connection, device_id, [Event("message", "early", {})])
+        # Its id is higher than that of the one that is still under way: it has to wait for that.
+        assert events.stream(connection, Place.of(begin), wanted, 10) == []
+    told = events.stream(connection, Place.of(begin), wanted, 10)
+    assert [row["id"] for row in told] == [begin["id"] + 1, begin["id"] + 2]
+    assert [Place.of(row) for row in told] == sorted(Place.of(row) for row in told)
+    assert events.stream(connection, Place.of(told[-1]), wanted, 10) == []
+
+
+def test_a_restored_backup_goes_on_behind_its_newest_event(connection: Connection, device_id: int) -> None:
+    wanted = Wanted((device_id,))
+    events.record(connection, device_id, [Event("message", "of the old server", {})])
+    assert not events.keep_clock(connection)
+    connection.execute("update event set moment = moment + 1000000 where device_id = %s", [device_id])
+    newest = Place.of(connection.execute("select moment, id from event order by moment desc limit 1").fetchone() or {})
+    events.record(connection, device_id, [Event("message", "unseen", {})])
+    assert events.stream(connection, newest, wanted, 10) == []
+    assert events.keep_clock(connection)
+    assert not events.keep_clock(connection)
+    events.record(connection, device_id, [Event("message", "of the new server", {})])
+    (told,) = events.stream(connection, newest, wanted, 10)
+    assert told["moment"] > newest.moment

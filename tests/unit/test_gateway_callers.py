@@ -103,12 +103,12 @@ def test_errors_have_the_status_that_their_code_or_kind_says() -> None:
 
 
 @given(st.integers(0, 10**18 - 1), st.integers(0, 10**18 - 1))
-def test_a_place_is_read_as_it_was_written(transaction: int, event_id: int) -> None:
-    place = Place(transaction, event_id)
+def test_a_place_is_read_as_it_was_written(moment: int, event_id: int) -> None:
+    place = Place(moment, event_id)
     assert Place.read(str(place)) == place
 
 
-def test_places_are_in_the_order_of_transactions() -> None:
+def test_places_are_in_the_order_of_their_moments() -> None:
     assert Place(1, 9) < Place(2, 1) < Place(2, 2)
     assert Place.read("") is None
     assert Place.read("1") is None
