@@ -94,7 +94,7 @@ async def _recipient(here: Context, number: str) -> dict[str, Any]:
     return await here.read(look)
 
 
-@_routes.get("/recipients/{number}", response_model=Recipient, responses=problems())
+@_routes.get("/recipients/{number}", response_model=Recipient, responses=problems(HTTPStatus.NOT_FOUND))
 async def show_recipient(number: Number, here: Here, _caller: Reader) -> Any:
     """Show what is known of a number: whether it opted out, and what WhatsApp said of it."""
     return await _recipient(here, _normal(number, here))
