@@ -18,7 +18,7 @@ from actors.fleet import Fleet
 from benchmarks.support.bench import percentile
 from benchmarks.support.consumption import consumption_of
 from benchmarks.support.http_load import Load, run_load
-from benchmarks.support.trial import PROJECT, Trial, until
+from benchmarks.support.trial import PROJECT, Trial, TrialFailed, until
 from config.settings import load_settings
 from storage import events
 from storage.database import connect, database_url
@@ -33,8 +33,10 @@ class GatewayTrial:
 
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
+        started = trial.command("start")
+        if started.returncode != 0:
+            raise TrialFailed(f"start: {started.stderr.strip()}")
         self._url = database_url(trial.home, load_settings(trial.home))
-        trial.command("start")
         with Fleet(trial.home.path) as fleet:
             fleet.add_device(DEVICE, platform="whacenter", credentials={"device_id": "invented"})
             fleet.tell_device(DEVICE, "pause")
