@@ -21,8 +21,9 @@ from benchmarks.support.http_load import Load, run_load
 from benchmarks.support.trial import PROJECT, Trial, TrialFailed, until
 from config.settings import load_settings
 from storage import events
-from storage.database import connect, database_url
+from storage.database import SALAMANDER_DATABASE, connect, database_url
 from storage.devices import by_name
+from storage.embedded import embedded_url
 from storage.events import Event
 
 DEVICE = "bench"
@@ -56,7 +57,8 @@ class GatewayTrial:
         ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(self._url + "\n")
+            direct = embedded_url(self._trial.home.postgres, SALAMANDER_DATABASE)  # without PgBouncer between
+            process.stdin.write(direct + "\n")
             process.stdin.flush()
             port = int(process.stdout.readline())
             time.sleep(1.0)
