@@ -25,7 +25,6 @@ _GROUPS = {
     "fleet": "fleet",
     "router": "router",
     "platform": "platforms",
-    "gateway": "gateway",
     "shard": "shards",
     "gateway": "gateway",
     "housekeeper": "housekeeper",
