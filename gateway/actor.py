@@ -17,6 +17,7 @@ from gateway import provider_webhooks
 from gateway.bridge import RouterBridge
 from gateway.context import CONNECTIONS, Context
 from gateway.listening import Listener
+from gateway.metrics.counts import Counts
 from gateway.outgoing.courier import Courier
 from gateway.receiving import Receiver
 from gateway.router_client import RouterClient
@@ -42,6 +43,7 @@ class GatewayActor(SupervisedChild):
         super().__init__()
         self._listeners: list[Listener] = []
         self._bridge = RouterBridge()
+        self._counts = Counts()
         self._courier: Courier | None = None
 
     # --- life --------------------------------------------------------------------------------------------
@@ -62,6 +64,7 @@ class GatewayActor(SupervisedChild):
             CredentialSeal(home.credentials_key),
             holder_name(home),
             endpoint_networks(settings, loopback=loopback_endpoint(home) is not None),
+            self._counts.attempted,
         )
         self._courier.start()
 
@@ -119,6 +122,7 @@ class GatewayActor(SupervisedChild):
                 router=RouterClient(self._bridge),
                 seal=CredentialSeal(self.home.credentials_key),
                 loopback=loopback_endpoint(self.home) is not None,
+                counts=self._counts,
             )
         )
 

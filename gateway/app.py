@@ -13,6 +13,8 @@ from gateway import api, dashboard, health
 from gateway.api.uploads import tidy_uploads
 from gateway.callers import Authentication
 from gateway.guard import Guard
+from gateway.metrics import endpoint as metrics
+from gateway.metrics.counts import Counting
 from gateway.problems import tell_problems
 
 if TYPE_CHECKING:
@@ -22,10 +24,14 @@ if TYPE_CHECKING:
 
     from gateway.context import Context
 
-#: The parts of the gateway; each gives its addresses. /metrics joins here.
-_PARTS: tuple[Callable[[Context], APIRouter], ...] = (api.router, health.router, dashboard.router)
+#: The parts of the gateway; each gives its addresses.
+_PARTS: tuple[Callable[[Context], APIRouter], ...] = (api.router, health.router, dashboard.router, metrics.router)
 #: What runs as long as the gateway serves: each is started once and cancelled at the end.
-_TASKS: tuple[Callable[[Context], Awaitable[None]], ...] = (tidy_uploads, dashboard.count_traffic)
+_TASKS: tuple[Callable[[Context], Awaitable[None]], ...] = (
+    tidy_uploads,
+    dashboard.count_traffic,
+    metrics.keep_summing,
+)
 
 
 def create_app(context: Context) -> FastAPI:
@@ -54,9 +60,10 @@ def create_app(context: Context) -> FastAPI:
     tell_problems(app, partial(api.allowed_methods, app))
     for part in _PARTS:
         app.include_router(part(context))
-    # The last one added is the first to look: the guard, then who calls.
+    # The last one added is the first to look: what counts, the guard, then who calls.
     app.add_middleware(Authentication, context=context)
     app.add_middleware(Guard, context=context)
+    app.add_middleware(Counting, counts=context.counts)
     app.state.context = context
     api.describe(app)
     return app

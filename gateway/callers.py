@@ -178,14 +178,19 @@ class Authentication:
         """Find out who calls, or refuse."""
         if scope["type"] == "http" and scope["path"].startswith(_API):
             try:
-                scope["caller"] = await self._keys.caller_of(_key_in(scope))
+                scope["caller"] = await self._keys.caller_of(key_in(scope))
             except (NotAllowed, StorageUnavailable) as error:
                 await problem_of(error, headers=getattr(error, "headers", None))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
-def _key_in(scope: Scope) -> str:
+def key_in(scope: Scope) -> str:
+    """Return the key that a request brings.
+
+    Raises:
+        NotAllowed: it brings none.
+    """
     for name, value in scope["headers"]:
         if name == b"authorization":
             scheme, _, key = value.decode("latin-1").partition(" ")

@@ -9,6 +9,8 @@ import anyio
 import anyio.to_thread
 from fastapi import Depends, Request
 
+from gateway.metrics.counts import Counts
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -33,6 +35,7 @@ class Context:
         router: takes every change.
         seal: closes credentials before they leave for the router.
         loopback: whether the simulator runs, so that addresses on this machine may be used.
+        counts: what this process counts for the metrics.
     """
 
     home: Home
@@ -41,6 +44,7 @@ class Context:
     router: RouterClient
     seal: CredentialSeal
     loopback: bool
+    counts: Counts = field(default_factory=Counts)
     _threads: anyio.CapacityLimiter = field(init=False)
 
     def __post_init__(self) -> None:

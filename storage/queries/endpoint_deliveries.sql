@@ -133,7 +133,7 @@ where id = %(id)s;
 
 -- How much each endpoint is still to be told, since when, and how much it never was.
 -- name: counts
-select e.id as endpoint_id, pending.deliveries as pending, pending.oldest, dead.deliveries as dead
+select e.id as endpoint_id, e.enabled, pending.deliveries as pending, pending.oldest, dead.deliveries as dead
 from endpoint e
 cross join lateral (
     select count(*) as deliveries, min(created_at) as oldest

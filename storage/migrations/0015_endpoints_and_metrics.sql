@@ -151,3 +151,27 @@ begin
 end $$;
 create trigger endpoints after insert on restart
     referencing new table as fresh for each statement execute function tell_of_restarts();
+
+-- Counters for the metrics. What is written down already is summed here bit by bit, so that reading them costs what is
+-- new and not what ever was.
+create table metric_total (
+    metric    text             not null,
+    platform  text             not null,
+    label     text             not null,
+    value     double precision not null,
+    primary key (metric, platform, label)
+) with (fillfactor = 50);
+
+-- How far each table is summed. Rows up to the candidate can be summed once every transaction that was under way when it
+-- was chosen is over: until then one of them may still add a row with a lower id.
+create table metric_cursor (
+    source     text        primary key,
+    counted    bigint      not null,
+    candidate  bigint      not null,
+    horizon    xid8        not null default pg_current_xact_id(),
+    chosen_at  timestamptz not null default now()
+);
+insert into metric_cursor (source, counted, candidate)
+select 'transition', coalesce(max(id), 0), coalesce(max(id), 0) from transition
+union all
+select 'restart', coalesce(max(id), 0), coalesce(max(id), 0) from restart;
