@@ -28,6 +28,8 @@ _BY_CODE: Mapping[str, HTTPStatus] = MappingProxyType(
         "unknown_device": HTTPStatus.NOT_FOUND,
         "unknown_message": HTTPStatus.NOT_FOUND,
         "unknown_platform": HTTPStatus.NOT_FOUND,
+        "unknown_endpoint": HTTPStatus.NOT_FOUND,
+        "unknown_delivery": HTTPStatus.NOT_FOUND,
         "not_found": HTTPStatus.NOT_FOUND,
         "no_key": HTTPStatus.UNAUTHORIZED,
         "scope_missing": HTTPStatus.FORBIDDEN,
@@ -43,6 +45,9 @@ _BY_CODE: Mapping[str, HTTPStatus] = MappingProxyType(
         **dict.fromkeys(
             (
                 "already_linked",
+                "endpoint_off",
+                "not_over",
+                "too_many_endpoints",
                 "not_online",
                 "key_conflict",
                 "name_taken",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 from fastapi.openapi.utils import get_openapi
 
-from gateway.api import devices, events, key, messages, pairing, platforms, recipients, restarts, uploads
+from gateway.api import devices, events, key, messages, pairing, platforms, recipients, restarts, uploads, webhooks
 from gateway.api.description import Problem
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _PARTS: tuple[Callable[[Context], APIRouter], ...] = (
     events.router,
     restarts.router,
     platforms.router,
+    webhooks.router,
 )
 _ABOUT = """\
 Send WhatsApp messages through a fleet of devices, and look after the fleet.

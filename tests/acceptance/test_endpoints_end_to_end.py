@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.api import api_of, url_of
 from tests.support.daemon import Daemon, eventually
 from tests.support.receiver import Receiver, failing_at_random
 
@@ -125,3 +129,72 @@ def test_secrets_stand_in_no_log(daemon: Daemon, device: str, receiver: Receiver
     assert receiver.secret is not None
     assert receiver.secret not in daemon.home.log_file.read_text(encoding="utf-8")
     daemon.ok("webhook", "remove", endpoint_id)
+
+
+# --- over HTTP -------------------------------------------------------------------------------------------
+
+
+def test_endpoints_are_managed_over_http_too(daemon: Daemon, device: str, receiver: Receiver) -> None:
+    api = api_of(daemon, "admin")
+    wanted = {"url": receiver.url, "events": ["message.received"], "device": device, "description": "from HTTP"}
+    made = api.ask("POST", "/v1/webhooks", 201, wanted)
+    receiver.secret, path = made["secret"], f"/v1/webhooks/{made['id']}"
+    assert api.get("/v1/webhooks")["items"] == [api.get(path)]
+    assert "secret" not in api.get(path)
+    delivery = api.ask("POST", f"{path}/test", 202)["delivery"]
+    eventually(lambda: api.get(f"{path}/deliveries/{delivery}")["state"] == "delivered", 30, "the test to arrive")
+    assert not receiver.forged
+    assert api.get(f"{path}/deliveries/{delivery}")["body"]["type"] == "webhook.test"
+    assert [row["id"] for row in api.get(f"{path}/deliveries")["items"]] == [delivery]
+    assert api.ask("POST", f"{path}/replay", 200, {"delivery": delivery}) == {"replayed": 1}
+    eventually(lambda: len(receiver.came) == 2, 30, "the replay to arrive")
+
+    changed = api.ask("PATCH", path, 200, {"enabled": False, "events": ["*"]})
+    assert (changed["enabled"], changed["events"], changed["url"]) == (False, ["*"], receiver.url)
+    assert api.problem("POST", f"{path}/test", 409) == "endpoint_off"
+    assert api.problem("POST", "/v1/webhooks", 422, {"url": "https://10.0.0.1/"}) == "private_address"
+    assert api.problem("POST", "/v1/webhooks", 422, {**wanted, "events": ["orders.*"]}) == "bad_events"
+    assert api.problem("POST", "/v1/webhooks", 404, {**wanted, "device": "nobody"}) == "unknown_device"
+    assert api.ask("DELETE", path, 204) is None
+    assert api.problem("GET", path, 404) == "unknown_endpoint"
+    assert api.problem("DELETE", path, 404) == "unknown_endpoint"
+    assert api.problem("GET", "/v1/webhooks/1/deliveries/999999", 404) == "unknown_delivery"
+
+
+def test_only_a_key_for_everything_sees_webhooks(daemon: Daemon, device: str) -> None:
+    for scope in ("read", "send"):
+        assert api_of(daemon, scope).problem("GET", "/v1/webhooks", 403) == "scope_missing"
+    assert api_of(daemon, "admin", "--device", device).problem("GET", "/v1/webhooks", 403) == "bound_key"
+
+
+def test_metrics_tell_of_the_whole_daemon_and_outlive_the_gateway(daemon: Daemon, device: str) -> None:
+    with daemon.fleet() as fleet:
+        message_id = fleet.send(device, FRIEND, "counted")
+        daemon.await_message(fleet, message_id, "delivered read", 60)
+    before = scrape(url_of(daemon))
+    assert before["salamander_messages_total", ("outcome", "delivered"), ("platform", "whatsapp")] >= 1
+    assert before["salamander_devices", ("platform", "whatsapp"), ("state", "online")] == 1
+    for process in ("router", "fleet", "gateway", "shard-1", "watchdog"):
+        assert before["salamander_process_memory_bytes", ("process", process)] > 1_000_000
+        assert before["salamander_process_descriptors", ("process", process)] > 3
+    daemon.kill("gateway")
+    after = scrape(url_of(daemon))
+    counters = [key for key in before if key[0] in {"salamander_messages_total", "salamander_restarts_total"}]
+    assert counters
+    assert all(after[key] >= before[key] for key in counters)
+    eventually(
+        lambda: scrape(url_of(daemon)).get(
+            ("salamander_restarts_total", ("cause", "exited"), ("what", "gateway")), 0.0
+        ),
+        30,
+        "the restart to be counted",
+    )
+
+
+def scrape(url: str) -> dict[tuple[Any, ...], float]:
+    reply = httpx.get(f"{url}/metrics", trust_env=False)
+    assert reply.status_code == 200
+    families = text_string_to_metric_families(reply.text)
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value for family in families for sample in family.samples
+    }
