@@ -15,7 +15,7 @@ from fastapi import APIRouter
 
 from config.errors import StorageUnavailable
 from config.logging import logger
-from gateway.dashboard import devices, fleet, history, messages, platforms, sign_in, static
+from gateway.dashboard import devices, fleet, history, messages, platforms, sign_in, static, webhooks
 from gateway.dashboard.desk import Desk
 from gateway.dashboard.errors import page_route
 from storage import traffic
@@ -33,7 +33,7 @@ def router(context: Context) -> APIRouter:
     """Return the dashboard's addresses."""
     desk = Desk(context)
     routes = APIRouter(route_class=page_route(desk), include_in_schema=False)
-    for part in (sign_in, fleet, devices, messages, platforms, history, static):
+    for part in (sign_in, fleet, devices, messages, platforms, webhooks, history, static):
         part.add_routes(routes, desk)
     return routes
 

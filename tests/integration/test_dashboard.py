@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import pytest
 import requests
@@ -23,9 +24,10 @@ from gateway.context import CONNECTIONS, Context
 from gateway.dashboard import lockout
 from gateway.router_client import RouterClient
 from gateway.server import Server, bind
-from storage import devices, restarts, users
+from storage import devices, endpoint_deliveries, endpoints, restarts, users
 from storage.credentials import CredentialSeal
 from storage.database import Connection, PooledConnections
+from storage.endpoint_deliveries import Delivery, Tried
 from storage.outbox import Outbox
 from storage.passwords import code_hash, hash_password, new_code
 from storage.restarts import Restart
@@ -257,7 +259,7 @@ def test_an_address_that_tries_many_names_is_locked(people: None, stranger: Brow
 
 def pages_of(site: Site) -> set[str]:
     """Return every page of the dashboard that is asked for by GET and needs a session."""
-    known = {"name": "nobody", "message_id": "1", "command": "refresh"}
+    known = {"name": "nobody", "message_id": "1", "command": "refresh", "endpoint_id": "1"}
     return {
         path.format(**known) for path in dashboard_paths(site, "GET") if not path.startswith(("/sign-in", "/static"))
     }
@@ -301,6 +303,7 @@ def test_a_viewer_sees_no_controls_and_every_change_is_refused(
     site: Site, viewer: Browser, sample: dict[str, int]
 ) -> None:
     known = {"name": "sample", "message_id": str(sample["in_doubt"]), "command": "pause"}
+    known["endpoint_id"] = str(sample["endpoint"])
     changes = dashboard_paths(site, "POST") - {"/sign-in", "/first-sign-in", "/sign-out"}
     assert len(changes) >= 5
     for path in changes:
@@ -316,6 +319,7 @@ def test_a_form_without_its_proof_or_from_another_site_is_refused(
     site: Site, operator: Browser, sample: dict[str, int]
 ) -> None:
     known = {"name": "sample", "message_id": str(sample["in_doubt"]), "command": "pause"}
+    known["endpoint_id"] = str(sample["endpoint"])
     for path in dashboard_paths(site, "POST"):
         assert operator.post(path.format(**known)).status_code == 403, path
         assert operator.post(path.format(**known), form_proof="0" * 64).status_code == 403, path
@@ -372,8 +376,20 @@ def sample(connection: Connection, storage_url: str) -> Iterator[dict[str, int]]
     sender.sent(claim_next(sender, device_id), "3EB0", HOSTILE)
     sender.in_doubt(claim_next(sender, device_id), "no_answer", HOSTILE, None)
     database.close()
-    yield {"device": device_id, "sent": sent, "in_doubt": in_doubt}
+    endpoint_id = endpoints.add(
+        connection,
+        url="https://example.com/hook?token=hidden-away",
+        description=HOSTILE,
+        events=["*"],
+        device_id=None,
+        secret=b"sealed",
+    )
+    delivery_id = endpoint_deliveries.test(connection, endpoint_id)
+    delivery = Delivery(delivery_id, endpoint_id, 0, UUID(int=1), "webhook.test", {}, 0)
+    endpoint_deliveries.record(connection, [Tried(delivery, "dead", 500, HOSTILE, "It answered 500.")])
+    yield {"device": device_id, "sent": sent, "in_doubt": in_doubt, "endpoint": endpoint_id}
     connection.execute("delete from breaker")
+    endpoints.remove(connection, endpoint_id)
 
 
 def test_texts_of_strangers_are_shown_as_text(operator: Browser, sample: dict[str, int]) -> None:
@@ -386,6 +402,8 @@ def test_texts_of_strangers_are_shown_as_text(operator: Browser, sample: dict[st
         f"/messages/{sample['sent']}",
         f"/messages/{sample['in_doubt']}",
         "/platforms",
+        "/webhooks",
+        f"/webhooks/{sample['endpoint']}?dead=1",
         "/log",
     )
     for path in pages:
@@ -437,8 +455,25 @@ def test_a_viewer_is_not_shown_what_would_link_a_phone(
     assert "ABCD-EFGH" not in viewer.get("/devices/sample").text
 
 
+def test_webhooks_are_shown_with_their_answers_and_what_can_be_done(
+    operator: Browser, viewer: Browser, sample: dict[str, int]
+) -> None:
+    path = f"/webhooks/{sample['endpoint']}"
+    for browser in (operator, viewer):
+        for page in (browser.get("/webhooks"), browser.get(path)):
+            assert "hidden-away" not in page.text, "a URL's query may hold a secret"
+            assert "https://example.com/hook" in page.text
+    page = operator.get(path)
+    assert "given up 1 500 It answered 500." in words(page)
+    forms = set(re.findall(rf'method="post" action="{path}/([a-z]+)"', page.text))
+    assert forms == {"test", "replay", "disable"}
+    assert re.findall(rf'action="{path}', viewer.get(path).text) == []
+    assert operator.post(f"{path}/replay", path).status_code == 504, "there is no router here"
+
+
 def test_unknown_things_are_told_as_pages(operator: Browser) -> None:
-    for path in ("/devices/nobody", "/messages/999999999", "/messages/abc", "/messages/99999999999999999999"):
+    messages = ("/messages/999999999", "/messages/abc", "/messages/99999999999999999999")
+    for path in ("/devices/nobody", *messages, "/webhooks/999999999", "/webhooks/abc"):
         answer = operator.get(path)
         assert answer.status_code == 404, path
         assert "There is no" in words(answer)
