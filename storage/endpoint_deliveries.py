@@ -28,7 +28,7 @@ REPLAY_LIMIT = 100_000
 DAYS_KEPT = {"delivered": 3, "dead": 30}
 #: How many are forgotten at once, and how far is counted.
 _FORGET_LIMIT = 5_000
-_COUNT_LIMIT = 1_000_000
+_COUNT_LIMIT = 100_000
 
 #: An endpoint and one of its lanes.
 Lane = tuple[int, int]
@@ -183,7 +183,7 @@ def by_id(connection: Connection, delivery_id: int) -> Row:
 
 
 def counts(connection: Connection) -> dict[int, Row]:
-    """Return how much each endpoint is still to be told, since when, and how much it never was; to a million each."""
+    """Return how much each endpoint is still to be told, since when, and how much it never was; to 100,000 each."""
     return {row["endpoint_id"]: row for row in connection.execute(_SQL["counts"], {"limit": _COUNT_LIMIT})}
 
 

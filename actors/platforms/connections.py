@@ -119,7 +119,8 @@ class _Timed(HTTPConnection):
             try:
                 return super()._new_conn()
             except (NewConnectionError, ConnectTimeoutError):
-                if address == addresses[-1]:
+                over = attempt.deadline is not None and time.monotonic() >= attempt.deadline
+                if over or address == addresses[-1]:
                     raise
             finally:
                 self._dns_host = name

@@ -124,7 +124,7 @@ def _of_deliveries(reading: Reading, now: datetime) -> Iterator[Metric]:
     counts = reading.deliveries.items()
     yield _gauge(
         "salamander_webhook_deliveries",
-        "Webhook deliveries that wait, and dead letters, by endpoint.",
+        "Webhook deliveries that wait, and dead letters, by endpoint; counted to 100000.",
         [((str(number), state), row[state]) for number, row in counts for state in ("pending", "dead")],
         "endpoint",
         "state",
