@@ -52,7 +52,7 @@ class _Families:
 
 
 class Exposition:
-    """What /metrics tells, read at most once a second."""
+    """What /metrics tells. PostgreSQL and the processes are asked at most once a second."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -72,13 +72,13 @@ class Exposition:
                     reading = None
                 self._text = await asyncio.to_thread(self._render, reading)
                 self._read_at = time.monotonic()
-            return self._text
+            return self._text + generate_latest(self._context.counts.registry)
 
     def _render(self, reading: metrics.Reading | None) -> bytes:
         families = [*of_reading(reading, datetime.now(UTC)), *of_processes(uses(self._context.home))]
         registry = CollectorRegistry()
         registry.register(_Families(families))
-        return generate_latest(registry) + generate_latest(self._context.counts.registry)
+        return generate_latest(registry)
 
 
 def router(context: Context) -> APIRouter:
