@@ -46,7 +46,7 @@ class Reading:
 
 
 def read(connection: Connection, databases: Sequence[str]) -> Reading:
-    """Return what the metrics tell, at the beginning of a transaction; ``databases``: whose connections are counted.
+    """Return what the metrics tell, at the beginning of a transaction; ``databases``: count these connections, too.
 
     Raises:
         StorageUnavailable: PostgreSQL is away.

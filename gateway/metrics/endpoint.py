@@ -23,7 +23,7 @@ from gateway.callers import Keys, NotAllowed, key_in
 from gateway.metrics.families import of_processes, of_reading
 from gateway.metrics.processes import uses
 from storage import metrics
-from storage.database import database_url, whatsmeow_url
+from storage.database import WHATSMEOW_DATABASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,8 +56,9 @@ class Exposition:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        urls = (database_url(context.home, context.settings), whatsmeow_url(context.home, context.settings))
-        self._databases = [str(conninfo_to_dict(url).get("dbname") or "") for url in urls]
+        url = context.settings.whatsmeow_database_url
+        named = None if url is None else conninfo_to_dict(url.get_secret_value()).get("dbname")
+        self._databases = [str(named or WHATSMEOW_DATABASE)]
         self._reading = asyncio.Lock()
         self._read_at = -_FRESH_SECONDS
         self._text = b""

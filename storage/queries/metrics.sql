@@ -37,10 +37,13 @@ from restart
 where id > %(first)s and id <= %(last)s
 group by what, cause_code;
 
--- How far a table is summed, for who sums on; no row: somebody else does.
+-- How far a table is summed, for who sums on; no row: somebody else does. A horizon that this server has not reached
+-- yet is that of another one, from a backup: there is nothing to wait for.
 -- name: take_cursor
 select counted, candidate,
-       pg_snapshot_xmin(pg_current_snapshot()) >= horizon and chosen_at < now() - make_interval(secs => %(settle)s)
+       (
+           pg_snapshot_xmin(pg_current_snapshot()) >= horizon or pg_snapshot_xmax(pg_current_snapshot()) < horizon
+       ) and chosen_at < now() - make_interval(secs => %(settle)s)
            as settled
 from metric_cursor
 where source = %(source)s
@@ -101,11 +104,11 @@ select platform, case account when '' then 'provider' else 'account' end as scop
 from breaker
 group by 1, 2, 3;
 
--- Connections to these databases, and how many the server takes.
+-- Connections to ours and to these databases, and how many the server takes.
 -- name: connections
 select datname as database, coalesce(state, 'unknown') as state, count(*) as connections
 from pg_stat_activity
-where backend_type = 'client backend' and datname = any(%(databases)s)
+where backend_type = 'client backend' and (datname = current_database() or datname = any(%(databases)s))
 group by 1, 2;
 
 -- name: connection_limit

@@ -112,6 +112,15 @@ def test_what_a_slow_transaction_adds_behind_others_is_not_missed(url: str) -> N
         assert row == {"value": 2}
 
 
+def test_sums_go_on_after_a_backup_was_restored_on_another_server(url: str) -> None:
+    with connect(url) as connection:
+        accept_texts(connection, new_device(connection), "one", "two")
+        sum_up(url)
+        connection.execute("update metric_cursor set horizon = '999999999'")  # the other server's transactions
+        sum_up(url)
+        assert connection.execute("select value from metric_total").fetchone() == {"value": 2}
+
+
 def test_counters_never_go_back_while_somebody_sums(url: str) -> None:
     with connect(url) as connection:
         device_id = new_device(connection)

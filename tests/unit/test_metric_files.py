@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]  # it comes with schemathesis, without types
+import yaml
 from prometheus_client.core import Metric
 
 from gateway.metrics.families import of_processes, of_reading
