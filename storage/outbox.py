@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from functools import cached_property
+from typing import Any, Protocol
 
 import psycopg
 
@@ -37,7 +38,7 @@ class NewMessage:
     not_before: datetime | None = None
     expires_at: datetime | None = None
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """What the message says and to whom: the same key with another digest is another message."""
         parts = (self.device_id, self.recipient, self.kind, self.body, self.media_url, self.media_name)
@@ -123,22 +124,7 @@ def accept(connection: Connection, messages: Sequence[NewMessage]) -> list[Accep
             fresh.append(message)
         if key is not None:
             first_with_key.setdefault(key, message)
-    rows = connection.execute(
-        _SQL["accept"],
-        {
-            "device_ids": [message.device_id for message in fresh],
-            "recipients": [message.recipient for message in fresh],
-            "kinds": [message.kind for message in fresh],
-            "bodies": [message.body for message in fresh],
-            "media_urls": [message.media_url for message in fresh],
-            "media_names": [message.media_name for message in fresh],
-            "keys": [message.idempotency_key for message in fresh],
-            "digests": [message.digest for message in fresh],
-            "priorities": [message.priority for message in fresh],
-            "not_before": [message.not_before for message in fresh],
-            "expires_at": [message.expires_at for message in fresh],
-        },
-    ).fetchall()
+    rows = connection.execute(_SQL["accept"], columns_of(fresh)).fetchall()
     keyless = iter(sorted(row["id"] for row in rows if row["idempotency_key"] is None))
     inserted = {row["idempotency_key"]: row["id"] for row in rows if row["idempotency_key"] is not None}
     known: dict[str, tuple[int, bytes]] = {
@@ -160,6 +146,23 @@ def accept(connection: Connection, messages: Sequence[NewMessage]) -> list[Accep
         else:
             answers.append(Accepted(message_id, repeated=inserted.pop(key, None) is None))
     return answers
+
+
+def columns_of(messages: Sequence[NewMessage]) -> dict[str, list[Any]]:
+    """Return messages as the columns that the statement which accepts them takes."""
+    return {
+        "device_ids": [message.device_id for message in messages],
+        "recipients": [message.recipient for message in messages],
+        "kinds": [message.kind for message in messages],
+        "bodies": [message.body for message in messages],
+        "media_urls": [message.media_url for message in messages],
+        "media_names": [message.media_name for message in messages],
+        "keys": [message.idempotency_key for message in messages],
+        "digests": [message.digest for message in messages],
+        "priorities": [message.priority for message in messages],
+        "not_before": [message.not_before for message in messages],
+        "expires_at": [message.expires_at for message in messages],
+    }
 
 
 def known_keys(connection: Connection, keys: Iterable[str]) -> frozenset[str]:

@@ -12,6 +12,7 @@ from actors.platforms.limits import TEMPLATE
 from actors.platforms.templates import TemplateInvalid, template_of
 from actors.uploads import id_in
 from config.errors import Refused
+from storage.text import is_storable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -173,7 +174,7 @@ def check_message(contract: PlatformContract, message: PlatformMessage) -> None:
             f"It carries {', '.join(sorted(limits.kinds))}.",
             code="kind_not_carried",
         )
-    if "\x00" in message.body or any("\ud800" <= character <= "\udfff" for character in message.body):
+    if not is_storable(message.body):
         raise MessageNotUsable("The text holds characters that cannot be sent.", code="text_invalid")
     if message.kind == TEMPLATE:
         try:

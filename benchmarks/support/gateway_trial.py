@@ -41,6 +41,7 @@ class GatewayTrial:
         with Fleet(trial.home.path) as fleet:
             fleet.add_device(DEVICE, platform="whacenter", credentials={"device_id": "invented"})
             fleet.tell_device(DEVICE, "pause")
+            self._device_id = fleet.device(DEVICE).id
         made = json.loads(trial.command("key", "create", "--scope", "admin", "--per-minute", "0", "--json").stdout)
         self.key = str(made["key"])
         status = json.loads(trial.command("status", "--json").stdout)
@@ -49,16 +50,20 @@ class GatewayTrial:
         until(lambda: requests.get(f"{self.base_url}/readyz", timeout=5).ok, 30, "the gateway is ready")
 
     @contextlib.contextmanager
-    def bare(self) -> Iterator[int]:
-        """Run the bare handler on the same PostgreSQL; yield its port."""
+    def bare(self, *, same_row: bool = False) -> Iterator[int]:
+        """Run the bare handler on the same PostgreSQL, without PgBouncer between; yield its port.
+
+        ``same_row``: it writes what the router writes, by the same statement.
+        """
         command = [sys.executable, "-m", "benchmarks.support.bare_handler"]
+        if same_row:
+            command.append(str(self._device_id))
         with subprocess.Popen(
             command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            direct = embedded_url(self._trial.home.postgres, SALAMANDER_DATABASE)  # without PgBouncer between
-            process.stdin.write(direct + "\n")
+            process.stdin.write(embedded_url(self._trial.home.postgres, SALAMANDER_DATABASE) + "\n")
             process.stdin.flush()
             port = int(process.stdout.readline())
             time.sleep(1.0)
@@ -67,17 +72,19 @@ class GatewayTrial:
             finally:
                 process.kill()
 
-    def compare(self, bare_port: int, connections: int, seconds: float, batch: int) -> dict[str, Any]:
-        """Measure the bare handler, the gateway, and the bare handler again."""
-        ports = (bare_port, self.port, bare_port)
+    def compare(self, bare: int, same_row: int, connections: int, seconds: float, batch: int) -> dict[str, Any]:
+        """Measure the bare handler, the one that writes our row, the gateway, and the bare handler again."""
+        ports = (bare, same_row, self.port, bare)
         rounds = [run_load(Load(port, connections, seconds, batch, self.key)) for port in ports]
-        bare = statistics.mean((rounds[0]["messages_per_second"], rounds[2]["messages_per_second"]))
+        rates = [each["messages_per_second"] for each in rounds]
         return {
             "connections": connections,
             "batch": batch,
-            "gateway": rounds[1],
-            "bare": [rounds[0], rounds[2]],
-            "share": round(rounds[1]["messages_per_second"] / bare, 3),
+            "bare": [rounds[0], rounds[3]],
+            "same_row": rounds[1],
+            "gateway": rounds[2],
+            "share": round(rates[2] / statistics.mean((rates[0], rates[3])), 3),
+            "share_of_same_row": round(rates[2] / rates[1], 3),
         }
 
     def at_rate(self, rate: float, connections: int, seconds: float) -> dict[str, Any]:
