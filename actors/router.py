@@ -93,6 +93,7 @@ class Router(SupervisedChild):
     def on_send_message(self, message: SendMessage, sender: Any) -> None:
         """Accept or reject one message."""
         self.send(sender, self._accept([message])[0])
+        self._send_hints()
 
     def on_send_batch(self, batch: SendBatch, sender: Any) -> None:
         """Accept or reject each message of a batch; what is accepted is committed together."""
@@ -101,9 +102,10 @@ class Router(SupervisedChild):
             self.send(sender, RequestRefused("batch_too_large", reason, batch.request, "Send smaller batches."))
             return
         self.send(sender, BatchAnswer(tuple(self._accept(batch.messages)), batch.request))
+        self._send_hints()  # after the answer: somebody waits for that
 
     def _accept(self, messages: Sequence[SendMessage]) -> list[MessageAccepted | MessageRejected]:
-        """Validate, commit, dispatch; one answer for each message."""
+        """Validate, commit, note whom to tell; one answer for each message."""
         answers: list[MessageAccepted | MessageRejected | None] = [None] * len(messages)
         try:
             # All are accepted by one statement; a transaction around it would only cost time.
@@ -133,7 +135,7 @@ class Router(SupervisedChild):
                 answers[position] = _rejected(message, problem)
             else:
                 answers[position] = MessageAccepted(answer.id, message.request, answer.repeated)
-        self._tell_senders({new.device_id: known[messages[position].device] for position, new in fresh})
+        self._note_work({new.device_id: known[messages[position].device] for position, new in fresh})
         return [answer for answer in answers if answer is not None]
 
     def _checked(self, message: SendMessage, device: Device | None) -> NewMessage:
@@ -186,8 +188,8 @@ class Router(SupervisedChild):
         known = outbox.known_keys(connection, keys) if keys else frozenset()
         return [position for position, key in refused if key not in known]
 
-    def _tell_senders(self, concerned: dict[int, Device]) -> None:
-        """Tell the actor that sends for each device that there is work."""
+    def _note_work(self, concerned: dict[int, Device]) -> None:
+        """Note that the actor that sends for each device has work."""
         for device in concerned.values():
             if device.platform is None:
                 target = self._routes.shards.get(device.id)
@@ -195,7 +197,6 @@ class Router(SupervisedChild):
                 target = self._routes.platforms.get(device.platform)
             if target is not None:
                 self._hints.add(target, device.id)
-        self._send_hints()
 
     def _send_hints(self) -> None:
         for target, device_ids in self._hints.due():

@@ -3,10 +3,10 @@
 
     benchmarks/gateway.py --json
 
-Each rate is measured in turn, on the same machine within the same minute: the bare handler, one that writes the outbox's
-own row instead of four columns, the gateway, and the bare handler again (the mean of the two is compared with). They
-run on the same server and PostgreSQL; the gateway besides checks a key and asks the router, which validates the message
-and writes its story. Then: latencies at half of the highest rate, the gateway's memory, and how long an event takes to
+Each rate is measured in turn, on the same machine within the same minute: the bare handler, one that writes the
+outbox's own row instead of four columns, the gateway, and the bare handler again (the mean of the two is compared
+with). They run on the same server and PostgreSQL; the gateway besides checks a key and asks the router, which validates
+the message and writes its story. Then: latencies at half of the highest rate, the gateway's memory, and how long an event takes to
 those who listen.
 """
 

@@ -1,7 +1,7 @@
 """The router as the gateway's handlers see it: what they ask, gathered where that is faster.
 
-Single sends that come while a batch is on its way wait for it and go together as the next one: under load one commit
-carries many of them, and alone each goes at once.
+Single sends that come while others are on their way wait for those and go together next: under load one commit carries
+many of them, and alone each goes at once.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ _DEADLINE_SECONDS = 30.0
 #: Single sends that are gathered at most, by number and by characters of text: the router is everybody's.
 _GATHERED = 250
 _GATHERED_CHARACTERS = 1_000_000
+#: Gathered batches on their way at once: while the router works on one, the next one travels.
+_GATHERED_ON_THE_WAY = 2
 #: Requests on their way to the router at once; Thespian does not bear many (a sender's 20 stall all its targets).
 _ON_THE_WAY = 8
 #: The code of an answer that blames no message: one of a gathered batch may have broken the router for the others.
@@ -39,7 +41,7 @@ class RouterClient:
         self._seconds = seconds
         self._slots = asyncio.Semaphore(_ON_THE_WAY)
         self._gathered: deque[tuple[SendMessage, asyncio.Future[Any]]] = deque()
-        self._sender: asyncio.Task[None] | None = None
+        self._senders: set[asyncio.Task[None]] = set()
 
     async def send(self, message: SendMessage) -> MessageAccepted:
         """Have a message sent; it is committed when this returns.
@@ -50,8 +52,8 @@ class RouterClient:
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._gathered.append((keyed(message), future))
-        if self._sender is None:
-            self._sender = asyncio.create_task(self._send_gathered())
+        if len(self._senders) < _GATHERED_ON_THE_WAY:
+            self._senders.add(asyncio.create_task(self._send_gathered()))
         answer = await future
         if isinstance(answer, MessageAccepted):
             return answer
@@ -101,7 +103,10 @@ class RouterClient:
                     if not future.done():
                         future.set_result(answer)
         finally:
-            self._sender = None
+            # Here and not when the task is done: whoever comes in between must not rely on it.
+            task = asyncio.current_task()
+            if task is not None:
+                self._senders.discard(task)
 
     def _take(self) -> list[tuple[SendMessage, asyncio.Future[Any]]]:
         taken = [self._gathered.popleft()]

@@ -2,9 +2,9 @@
 
     python -m benchmarks.support.bare_handler [DEVICE_ID]      (the database's URL stands on standard input)
 
-It prints its port. The same server, protocol and body as the gateway's; no keys, no rules, no router. With a device's id
-it writes the outbox's own row and story, by the same statement as the router, instead of a row of four columns: what is
-left between it and the gateway is not PostgreSQL's.
+It prints its port. The same server, protocol and body as the gateway's; no keys, no rules, no router. With a device's
+id it writes the outbox's own row and story, by the same statement as the router, instead of a row of four columns: what
+is left between it and the gateway is not PostgreSQL's.
 """
 
 from __future__ import annotations
