@@ -6,6 +6,7 @@ Its main thread exchanges messages with the router and reports life; HTTP is ser
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from actors.child import SupervisedChild
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
     from actors.messages import RouterAt, StopChild
 
+#: How long a thread that computes keeps one waiting that has something to do, in seconds. With Python's 5 ms, each of the
+#: actor's many small steps with a socket could cost that much while the servers are busy.
+_SWITCH_SECONDS = 0.0005
 #: Database connections for platforms' webhooks, at most.
 _WEBHOOK_CONNECTIONS = 4
 #: How long deliveries to endpoints may go on when it leaves, in seconds; what is cut off then is told again.
@@ -50,6 +54,7 @@ class GatewayActor(SupervisedChild):
 
     def begin(self) -> None:
         """Start to listen, and to tell endpoints what happens."""
+        sys.setswitchinterval(_SWITCH_SECONDS)
         self.watch(self._bridge.descriptor)
         settings, home = self.settings, self.home
         if settings.gateway_enabled:

@@ -25,8 +25,10 @@ _DEADLINE_SECONDS = 30.0
 #: Single sends that are gathered at most, by number and by characters of text: the router is everybody's.
 _GATHERED = 250
 _GATHERED_CHARACTERS = 1_000_000
-#: Gathered batches on their way at once: while the router works on one, the next one travels.
-_GATHERED_ON_THE_WAY = 2
+#: How long those are waited for who were just answered together and may come again together, in seconds: one batch of
+#: all of them is better than two that take turns.
+_LINGER_SECONDS = 0.003
+_LINGER_LOOK_SECONDS = 0.0005
 #: Requests on their way to the router at once; Thespian does not bear many (a sender's 20 stall all its targets).
 _ON_THE_WAY = 8
 #: The code of an answer that blames no message: one of a gathered batch may have broken the router for the others.
@@ -41,7 +43,7 @@ class RouterClient:
         self._seconds = seconds
         self._slots = asyncio.Semaphore(_ON_THE_WAY)
         self._gathered: deque[tuple[SendMessage, asyncio.Future[Any]]] = deque()
-        self._senders: set[asyncio.Task[None]] = set()
+        self._sender: asyncio.Task[None] | None = None
 
     async def send(self, message: SendMessage) -> MessageAccepted:
         """Have a message sent; it is committed when this returns.
@@ -52,8 +54,8 @@ class RouterClient:
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._gathered.append((keyed(message), future))
-        if len(self._senders) < _GATHERED_ON_THE_WAY:
-            self._senders.add(asyncio.create_task(self._send_gathered()))
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send_gathered())
         answer = await future
         if isinstance(answer, MessageAccepted):
             return answer
@@ -102,11 +104,15 @@ class RouterClient:
                 for (_, future), answer in zip(taken, answers, strict=True):
                     if not future.done():
                         future.set_result(answer)
+                await self._linger(len(taken) + len(self._gathered))
         finally:
-            # Here and not when the task is done: whoever comes in between must not rely on it.
-            task = asyncio.current_task()
-            if task is not None:
-                self._senders.discard(task)
+            self._sender = None
+
+    async def _linger(self, expected: int) -> None:
+        """Wait a moment for the ``expected`` ones to gather; one alone is not waited for."""
+        deadline = time.monotonic() + _LINGER_SECONDS
+        while len(self._gathered) < expected > 1 and time.monotonic() < deadline:
+            await asyncio.sleep(_LINGER_LOOK_SECONDS)
 
     def _take(self) -> list[tuple[SendMessage, asyncio.Future[Any]]]:
         taken = [self._gathered.popleft()]
