@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from actors.messages import RouterAt, StopChild
 
-#: How long a thread that computes keeps one waiting that has something to do, in seconds. With Python's 5 ms, each of the
-#: actor's many small steps with a socket could cost that much while the servers are busy.
+#: How long a thread that computes keeps one waiting that has something to do, in seconds. With Python's 5 ms, each of
+#: the actor's many small steps with a socket could cost that much while the servers are busy.
 _SWITCH_SECONDS = 0.0005
 #: Database connections for platforms' webhooks, at most.
 _WEBHOOK_CONNECTIONS = 4

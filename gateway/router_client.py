@@ -7,6 +7,7 @@ many of them, and alone each goes at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,6 @@ _GATHERED_CHARACTERS = 1_000_000
 #: How long those are waited for who were just answered together and may come again together, in seconds: one batch of
 #: all of them is better than two that take turns.
 _LINGER_SECONDS = 0.003
-_LINGER_LOOK_SECONDS = 0.0005
 #: Requests on their way to the router at once; Thespian does not bear many (a sender's 20 stall all its targets).
 _ON_THE_WAY = 8
 #: The code of an answer that blames no message: one of a gathered batch may have broken the router for the others.
@@ -43,6 +43,8 @@ class RouterClient:
         self._seconds = seconds
         self._slots = asyncio.Semaphore(_ON_THE_WAY)
         self._gathered: deque[tuple[SendMessage, asyncio.Future[Any]]] = deque()
+        self._expected = 1
+        self._all_here = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
 
     async def send(self, message: SendMessage) -> MessageAccepted:
@@ -54,6 +56,8 @@ class RouterClient:
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._gathered.append((keyed(message), future))
+        if len(self._gathered) >= self._expected:
+            self._all_here.set()
         if self._sender is None:
             self._sender = asyncio.create_task(self._send_gathered())
         answer = await future
@@ -110,9 +114,13 @@ class RouterClient:
 
     async def _linger(self, expected: int) -> None:
         """Wait a moment for the ``expected`` ones to gather; one alone is not waited for."""
-        deadline = time.monotonic() + _LINGER_SECONDS
-        while len(self._gathered) < expected > 1 and time.monotonic() < deadline:
-            await asyncio.sleep(_LINGER_LOOK_SECONDS)
+        if expected <= max(1, len(self._gathered)):
+            return
+        self._expected = expected
+        self._all_here.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                await self._all_here.wait()
 
     def _take(self) -> list[tuple[SendMessage, asyncio.Future[Any]]]:
         taken = [self._gathered.popleft()]
