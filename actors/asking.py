@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import uuid
+import secrets
 from typing import Any
 
 from actors.messages import BatchAnswer, MessageRejected, RequestRefused, SendMessage
@@ -21,7 +21,12 @@ def keyed(message: SendMessage) -> SendMessage:
     """Return a message that may be asked for twice: one without an idempotency key gets one of its own."""
     if message.idempotency_key is not None:
         return message
-    return dataclasses.replace(message, idempotency_key=f"auto-{uuid.uuid4().hex}")
+    return dataclasses.replace(message, idempotency_key=new_key())
+
+
+def new_key() -> str:
+    """Return an idempotency key for a message that came without one."""
+    return f"auto-{secrets.token_hex(16)}"
 
 
 def is_transient(answer: Any) -> bool:

@@ -6,7 +6,7 @@ Three kinds: requests and their answers (each carries ``request``, an id that th
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -16,7 +16,7 @@ from storage.devices import Companion
 
 def new_request() -> str:
     """Return an id that ties an answer to its request."""
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 # --- requests to the router ------------------------------------------------------------------------------

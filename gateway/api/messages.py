@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, model_validator
 
+from actors.asking import new_key
 from actors.messages import CancelMessage, Media, MessageAccepted, MessageRejected, ResolveMessage, SendMessage
 from actors.router import BATCH_LIMIT
 from actors.validation import TEXT_LIMIT, Problem, normalise_recipient
@@ -208,7 +209,7 @@ def _send_message(new: NewMessage, key: str | None) -> SendMessage:
         text=new.text,
         media=media,
         template=new.template,
-        idempotency_key=key,
+        idempotency_key=new_key() if key is None else key,
         priority=new.priority,
         not_before=new.not_before,
         expires_at=new.expires_at,
