@@ -1,6 +1,6 @@
 """What endpoints are still to be told, what they were told, and what they answered.
 
-The rows are written by triggers (migration 0015), in the transaction of what they tell of.
+The rows are written by triggers (migration 0011), in the transaction of what they tell of.
 """
 
 from __future__ import annotations
