@@ -132,7 +132,7 @@ POLICIES: dict[str, Policy] = {
         "WhatsApp refuses this version of the library.",
         Action.STOP,
         "Upgrade neonize: raise its pin in pyproject.toml, then make lock && make check test && run.py stop && "
-        "run.py start (README, Upgrading neonize). Its messages wait.",
+        "run.py start (docs/operating.md, Upgrade). Its messages wait.",
         alert=True,
     ),
     "paused": Policy("paused", "Paused by the operator.", Action.STOP, "run.py device resume NAME"),

@@ -21,6 +21,7 @@ from config.errors import DaemonNotRunning, SalamanderError
 from config.settings import Settings
 from storage.outbox import FINAL_STATES
 from supervisors.policy import POLICIES
+from tests.support.pages import blocks_of, commands_of, pages, text_of
 
 _PROJECT = Path(__file__).parents[2]
 _README = (_PROJECT / "README.md").read_text(encoding="utf-8")
@@ -34,7 +35,7 @@ def _section(title: str) -> str:
 
 
 def _blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", _README, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}[^\n]*\n(.*?)^```$", _README, re.MULTILINE | re.DOTALL)
 
 
 def _shown(default: Any) -> str:
@@ -52,16 +53,10 @@ def _settings_told() -> dict[str, str]:
     return dict(_SETTING.findall(_section("Configuration")))
 
 
-def _commands_told() -> Iterator[list[str]]:
-    """Yield the words of every `run.py …` that the README shows."""
-    spans = re.findall(r"`(run\.py [^`]+)`", re.sub(r"^```.*?^```$", "", _README, flags=re.MULTILINE | re.DOTALL))
-    lines = [line for block in _blocks("console") + _blocks("sh") for line in block.splitlines()]
-    spans += [line.removeprefix("$ ") for line in lines if line.startswith("$ run.py ")]
-    spans += [part for line in lines for part in re.findall(r"run\.py (?:start|stop)\b", line)]
-    for span in spans:
-        words = shlex.split(span)
-        if words[1] != "COMMAND":
-            yield words[1:]
+def _commands_told(page: str = "README.md") -> Iterator[list[str]]:
+    """Yield the words of every `run.py …` that a page shows, from the command on."""
+    for words in commands_of(text_of(page)):
+        yield words[2:] if words[0] == "--home" else words
 
 
 def _find(words: list[str]) -> tuple[list[str], Any]:
@@ -102,11 +97,14 @@ def test_the_readme_shows_every_command() -> None:
     assert set(_every_command(typer.main.get_command(run.app))) - told == set()
 
 
-def test_the_readme_shows_only_options_that_exist() -> None:
-    for words in _commands_told():
+@pytest.mark.parametrize("page", pages())
+def test_a_page_shows_only_commands_and_options_that_exist(page: str) -> None:
+    for words in _commands_told(page):
+        if words == ["--version"]:
+            continue
         _, command = _find(words)
         known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
-        assert {word for word in words if word.startswith("-")} <= known, words
+        assert {word for word in words if word.startswith("-")} <= known | {"-", "--help"}, words
 
 
 def test_the_options_beside_a_command_in_the_table_exist() -> None:
@@ -130,11 +128,22 @@ def test_the_readme_tells_every_state() -> None:
     assert {policy.state for policy in POLICIES.values()} <= told
 
 
-def test_the_files_that_the_readme_links_to_exist() -> None:
-    linked = [link for link in re.findall(r"\]\(([^)]+)\)", _README) if not link.startswith("https://")]
+@pytest.mark.parametrize("page", pages())
+def test_what_a_page_links_to_exists(page: str) -> None:
+    links = [each for each in re.findall(r"\]\(([^)]+)\)", text_of(page)) if not each.startswith(("https:", "http:"))]
+    for file, _, heading in (link.partition("#") for link in links):
+        target = (_PROJECT / page).parent / file if file else _PROJECT / page
+        assert target.exists(), file
+        titles = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE) if heading else []
+        anchors = {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
+        assert not heading or heading in anchors, (file, heading)
 
-    assert linked
-    assert [link for link in linked if not (_PROJECT / link).exists()] == []
+
+@pytest.mark.parametrize("page", pages())
+def test_what_is_not_run_says_why(page: str) -> None:
+    for block in blocks_of(text_of(page)):
+        assert block.language in {"console", "sh", "python", "text", "json", "toml", "http", "nginx"}, block
+        assert not block.not_run or len(block.not_run.split()) > 1, block
 
 
 def test_the_readme_names_only_make_targets_that_exist() -> None:
