@@ -180,6 +180,19 @@ class Breakers:
         """Open an account's breaker, as its webhook told of trouble; return whether it was closed."""
         return self._accounts.setdefault(account, CircuitBreaker(ACCOUNT_SCOPES)).trip(reason, now)
 
+    def forget(self, account: str) -> list[BreakerChange]:
+        """Begin anew for an account that was opened for the first time: what failed was another one of its name.
+
+        Trouble that was only reported stays. Returns the breaker whose state changed.
+        """
+        own = self._accounts.get(account)
+        if own is None or not own.failures:
+            return []
+        del self._accounts[account]
+        if own.state is BreakerState.CLOSED:
+            return []
+        return [BreakerChange(account, BreakerState.CLOSED.value, "", 0)]
+
     def give_back(self, account: str, provider: str) -> list[BreakerChange]:
         """Give back the turn of a message that was not there; return the breakers whose state changed."""
         return self._each(account, provider, CircuitBreaker.give_back)

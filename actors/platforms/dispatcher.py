@@ -279,7 +279,7 @@ class Dispatcher(threading.Thread):
             return {}
         for device_id in chosen:
             del self._ready[device_id]
-        self._open_accounts(chosen, holds)
+        self._open_accounts(chosen, holds, changes)
         recipients = self._recipients_of(chosen)
         attempts = {}
         for device_id in chosen:
@@ -301,7 +301,7 @@ class Dispatcher(threading.Thread):
                 attempts[device_id] = secrets.token_bytes(32)
         return attempts
 
-    def _open_accounts(self, device_ids: list[int], holds: list[Hold]) -> None:
+    def _open_accounts(self, device_ids: list[int], holds: list[Hold], changes: list[BreakerChange]) -> None:
         """Open the accounts that are not open yet; one that cannot be used holds its lane and says why."""
         fresh = [device_id for device_id in device_ids if self._accounts.known(device_id) is None]
         if not fresh:
@@ -312,6 +312,8 @@ class Dispatcher(threading.Thread):
                 return dispatch.lanes(connection, fresh)
 
         for lane in self._keep(read):
+            # A device that was removed and added again, with better credentials as it may be, owes nothing.
+            changes += self._breakers.forget(lane.name)
             self._account_of(lane, holds)
 
     def _account_of(self, lane: dispatch.Lane, holds: list[Hold]) -> OpenAccount | None:

@@ -158,3 +158,14 @@ def test_trouble_that_was_reported_opens_an_accounts_breaker_once() -> None:
     assert seconds > 0.0
     assert "suspended for spam" in reason
     assert wait_of(breakers, "a", "p", 10.0) == 0.0, "the probe"
+
+
+def test_an_account_that_is_added_anew_owes_nothing_for_the_one_of_its_name() -> None:
+    breakers = Breakers()
+    failing(breakers, "a", "p", BAD_TOKEN, 1)
+    assert [(change.account, change.state) for change in breakers.forget("a")] == [("a", "closed")]
+    assert wait_of(breakers, "a", "p") == 0.0
+    assert breakers.forget("a") == []
+    breakers.trip("a", "suspended for spam", 0.0)
+    assert breakers.forget("a") == []
+    assert wait_of(breakers, "a", "p") > 0.0
