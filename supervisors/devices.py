@@ -302,7 +302,9 @@ class DeviceSupervisor:
             supervised.actor.tell(Pause())
         elif row.state in _STAYS and row.jid is None:
             return
-        elif (moved or row.state in {"banned", "conflict"}) and row.next_attempt_at is not None:
+        elif row.next_attempt_at is not None and (
+            row.state in {"banned", "conflict"} or (moved and row.state == "refreshing")
+        ):
             seconds = max(0.0, (row.next_attempt_at - datetime.now(UTC)).total_seconds())
             self._refresh_in(supervised, seconds, Refresh(row.reason_code, row.reason, 1))
         elif moved:

@@ -13,7 +13,6 @@ import signal
 import time
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
@@ -32,7 +31,6 @@ from actors.messages import (
     StartChild,
     StopChild,
     TellDevice,
-    Wear,
 )
 from actors.platforms.actor import PlatformActor
 from actors.router import Router
@@ -46,12 +44,13 @@ from storage.leases import holder_name
 from storage.restarts import Restart, RestartJournal
 from supervisors.attention import ALERTING_CODES, Alerts, Quarantine
 from supervisors.budget import share_of, weight_of
+from supervisors.children import Child, key_of
 from supervisors.failover import reroute
 from supervisors.placement import place
-from supervisors.policy import LONGEST_PROCESS_WAIT, Backoff, Trouble
+from supervisors.policy import LONGEST_PROCESS_WAIT, Backoff
 from supervisors.processes import own_process_started, process_is_alive
-from supervisors.pulse import Pulse, patience
-from supervisors.recycling import Budget, Recycler, Recycling, Shard
+from supervisors.pulse import patience
+from supervisors.recycling import Budget, Recycler, Recycling
 from supervisors.shards_file import describe, write_shards_file
 
 #: How often children are looked at, in seconds.
@@ -68,6 +67,8 @@ _REROUTE_SECONDS = 2.0
 _DESCRIBE_SECONDS = 2.0
 #: Without a word from PostgreSQL for this long no device moves: its new shard could not read its row. In seconds.
 _STORAGE_SILENCE_SECONDS = 5.0
+#: After how long a shard is given an order again that it has not carried out, in seconds.
+_ORDER_SECONDS = 30.0
 #: How long a child that was told to leave may take beyond the time for draining, in seconds.
 _LEAVE_SECONDS = 30.0
 #: A send of a removed device that has no outcome after this long will never have one, in seconds.
@@ -78,51 +79,6 @@ _STEP_BACK_SECONDS = 15.0
 _HURRY_SECONDS = 20.0
 #: The name under which clients find the router.
 ROUTER_NAME = "router"
-
-
-@dataclass
-class Child:
-    """One child: who it is, whether it lives, and what its supervisor remembers of its falls."""
-
-    role: str
-    name: str
-    device_ids: tuple[int, ...] = ()
-    address: Any = None
-    owner: str = ""
-    pid: int | None = None
-    process_started: float = 0.0
-    created_at: float = 0.0
-    heard_at: float | None = None
-    fell_at: float | None = None
-    start_at: float = 0.0
-    cause: tuple[str, str] = ("start", "The fleet starts.")
-    lives: int = 0
-    attempt: int = 0
-    trouble: Trouble = field(default_factory=Trouble)
-    pulse: Pulse = field(default_factory=Pulse)
-    #: Operators' commands that wait for the next process to be up, or for a device to be handed over.
-    waiting: list[TellDevice] = field(default_factory=list)
-    #: What it was told to host last, by which order, and which order it has carried out.
-    told: tuple[int, ...] = ()
-    order: int = 0
-    carried_out: int = -1
-    #: A shard's devices that may be connected there, by its own word or for want of it: nobody else may host them.
-    holds: frozenset[int] = frozenset()
-    opening: frozenset[int] = frozenset()
-    wear: Wear | None = None
-    #: It is not wanted any more, and not started again; since when it was told to leave.
-    retiring: bool = False
-    leaving_since: float | None = None
-
-    @property
-    def up(self) -> bool:
-        """Whether the present process has reported life."""
-        return self.address is not None and self.heard_at is not None
-
-    def as_shard(self) -> Shard:
-        """Return what recycling goes by."""
-        settled = self.up and self.carried_out == self.order
-        return Shard(self.up, settled, frozenset(self.device_ids), self.holds, self.opening, self.wear)
 
 
 class FleetSupervisor(SupervisedChild):
@@ -146,7 +102,6 @@ class FleetSupervisor(SupervisedChild):
         self._quarantine = Quarantine()
         self._recycler = Recycler(Budget.of(self.settings), self.settings.pairing_seconds)
         self._ours: tuple[int, ...] = ()
-        self._leaving: list[Child] = []
         self._stored_at = 0.0
         self._described_at = 0.0
         self._started_at = time.time()
@@ -199,7 +154,7 @@ class FleetSupervisor(SupervisedChild):
 
     def on_heartbeat(self, beat: Heartbeat, _sender: Any) -> None:
         """Note that a child lives; its first beat ends a restart."""
-        child = self._children.get(_key(beat.role, beat.name))
+        child = self._children.get(key_of(beat.role, beat.name))
         if child is None or child.owner != beat.owner:
             return  # from a process that was replaced
         first = child.heard_at is None
@@ -236,15 +191,15 @@ class FleetSupervisor(SupervisedChild):
 
     def on_recycle_shard(self, message: RecycleShard, _sender: Any) -> None:
         """Have a fresh process take over a shard's devices, as soon as no other is being recycled."""
-        child = self._children.get(_key("shard", message.shard))
-        if child is not None and not child.retiring:
-            self._recycler.ask(message.shard, message.request)
-            return
+        child = self._children.get(key_of("shard", message.shard))
+        if child is None or child.retiring:
+            self._refuse_recycling(message.shard, message.request, "there is no such shard")
+        elif not self._recycler.ask(message.shard, message.request):
+            self._refuse_recycling(message.shard, message.request, "it is being recycled already")
+
+    def _refuse_recycling(self, shard: str, request: str, why: str) -> None:
         words = "The operator asked for it."
-        outcome = "there is no such shard"
-        self._journal.record(
-            Restart("shard", message.shard, "recycle_operator", words, "nothing", outcome, 0.0, request=message.request)
-        )
+        self._journal.record(Restart("shard", shard, "recycle_operator", words, "nothing", why, 0.0, request=request))
 
     # --- looking after children --------------------------------------------------------------------------
 
@@ -309,6 +264,10 @@ class FleetSupervisor(SupervisedChild):
             self._fell(child, "exited", "Its process ended.")
         elif thorough and self._is_silent(child, now - child.heard_at):
             self._fell(child, "silent", "It stopped reporting that it lives.")
+        elif child.carried_out not in {-1, child.order} and now - child.ordered_at > _ORDER_SECONDS:
+            # It was lost on its way, or in the doing: a device might never be hosted.
+            child.ordered_at = now
+            self.send(child.address, child.latest)
 
     def _is_silent(self, child: Child, quiet_seconds: float) -> bool:
         """Return whether a child has been quiet for longer than even an overloaded one may be."""
@@ -472,7 +431,7 @@ class FleetSupervisor(SupervisedChild):
 
     def _match(self, role: str, wanted: dict[str, tuple[int, ...]]) -> None:
         for name, device_ids in wanted.items():
-            child = self._children.setdefault(_key(role, name), Child(role, name))
+            child = self._children.setdefault(key_of(role, name), Child(role, name))
             child.retiring = False
             if child.device_ids != device_ids:
                 child.device_ids = device_ids
@@ -511,9 +470,11 @@ class FleetSupervisor(SupervisedChild):
             moving = tuple(sorted(placed.intersection(child.told).difference(child.device_ids)))
             child.told = may_host
             child.order += 1
+            child.ordered_at = time.monotonic()
             if child.role == "shard":
                 child.holds |= frozenset(may_host)
-            self.send(child.address, HostDevices(may_host, self._connect_share(child), child.order, moving))
+            child.latest = HostDevices(may_host, self._connect_share(child), child.order, moving)
+            self.send(child.address, child.latest)
             self._pass_commands(child)
 
     def _pass_commands(self, child: Child) -> None:
@@ -563,6 +524,8 @@ class FleetSupervisor(SupervisedChild):
         shards = {child.name: child.as_shard() for child in self._shards()}
         if done := self._recycler.finished(shards):
             self._recycled(done, now)
+        for name, request in self._recycler.forgotten(shards).items():
+            self._refuse_recycling(name, request, "it is gone")
         began = self._recycler.begin(shards, now)
         current = self._recycler.current
         if began and current is not None:
@@ -571,11 +534,13 @@ class FleetSupervisor(SupervisedChild):
                 cause=current.cause.words,
                 devices=len(current.staying),
             )
-        if self._recycler.advance(shards, now) or began:
+        fresh = self._children.get(key_of("shard", current.fresh)) if current is not None else None
+        gap = 1.0 / self._connect_share(fresh) if fresh is not None else 0.0
+        if self._recycler.advance(shards, now, gap) or began:
             self._place()
             self._described_at = 0.0
         if current is not None and self._recycler.stuck(shards, now):
-            self._fell(self._children[_key("shard", current.worn)], "stuck", "It did not let a device go.")
+            self._fell(self._children[key_of("shard", current.worn)], "stuck", "It did not let a device go.")
 
     def _recycled(self, done: Recycling, now: float) -> None:
         tried = f"moved its devices to {done.fresh}, one by one"
@@ -601,7 +566,7 @@ class FleetSupervisor(SupervisedChild):
         now = time.monotonic()
         if child.address is None:
             if self._is_gone(child):
-                del self._children[_key(child.role, child.name)]
+                del self._children[key_of(child.role, child.name)]
             return
         if child.holds and child.leaving_since is None:
             return  # a device is still being closed, or logged out
@@ -622,7 +587,3 @@ class FleetSupervisor(SupervisedChild):
             elif child.role == "shard":
                 shards.update(dict.fromkeys(child.device_ids, child.address))
         return Routes(shards, platforms)
-
-
-def _key(role: str, name: str) -> str:
-    return role if role == "router" else f"{role}:{name}"

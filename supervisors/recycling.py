@@ -146,13 +146,22 @@ class Recycler:
 
     # --- deciding ----------------------------------------------------------------------------------------
 
-    def ask(self, shard: str, request: str) -> None:
-        """Note that an operator wants a shard to be recycled."""
+    def ask(self, shard: str, request: str) -> bool:
+        """Note that an operator wants a shard to be recycled; return False when it is, or will be, already."""
+        if shard in self._asked or (self.current is not None and shard == self.current.worn):
+            return False
         self._asked[shard] = request
+        return True
+
+    def forgotten(self, shards: Mapping[str, Shard]) -> dict[str, str]:
+        """Return, once, the requests about shards that are gone before their turn came, by shard."""
+        gone = {name: request for name, request in self._asked.items() if name not in shards}
+        for name in gone:
+            del self._asked[name]
+        return gone
 
     def begin(self, shards: Mapping[str, Shard], now: float) -> bool:
         """Begin with the shard that needs it first, if one does and none is under way; return whether."""
-        self._asked = {name: request for name, request in self._asked.items() if name in shards}
         if self.current is not None:
             return False
         able = {name: each for name, each in shards.items() if each.up and each.settled and each.devices}
@@ -172,8 +181,11 @@ class Recycler:
     def _begin(self, name: str, shards: Mapping[str, Shard], cause: Cause, now: float) -> None:
         self.current = Recycling(name, successor(name, shards), cause, now, shards[name].devices, now)
 
-    def advance(self, shards: Mapping[str, Shard], now: float) -> bool:
-        """Send the next device on its way, if it is time; return whether anything changed."""
+    def advance(self, shards: Mapping[str, Shard], now: float, gap: float = 0.0) -> bool:
+        """Send the next device on its way, if it is time; return whether anything changed.
+
+        ``gap``: the successor may connect a device only so many seconds after the one before; it would wait offline.
+        """
         current = self.current
         if current is None or not current.staying:
             return False
@@ -185,7 +197,7 @@ class Recycler:
         current.staying &= worn.devices
         if fresh is None or not fresh.up or not fresh.settled or not fresh.devices <= fresh.holds:
             return False
-        if fresh.opening and now - current.moved_at < _SETTLING_SECONDS:
+        if now - current.moved_at < (_SETTLING_SECONDS if fresh.opening else gap):
             return False
         current.staying = frozenset(sorted(current.staying)[1:])
         current.moved += 1

@@ -79,11 +79,21 @@ def test_a_spent_shard_waits_while_another_is_down_but_the_operator_does_not() -
     assert it.current.cause.request == "request"
 
 
-def test_a_shard_that_is_gone_is_forgotten() -> None:
+def test_a_request_about_a_shard_that_is_gone_is_told_once() -> None:
     it = recycler()
     it.ask("shard-1", "request")
-    assert not it.begin({"shard-2": shard(2)}, 0.0)
+    assert it.forgotten({"shard-1": shard(1), "shard-2": shard(2)}) == {}
+    assert it.forgotten({"shard-2": shard(2)}) == {"shard-1": "request"}
+    assert it.forgotten({"shard-2": shard(2)}) == {}
     assert not it.begin({"shard-1": shard(1)}, 0.0)
+
+
+def test_a_shard_is_asked_for_once() -> None:
+    it = recycler()
+    assert it.ask("shard-1", "first")
+    assert not it.ask("shard-1", "second")
+    assert it.begin({"shard-1": shard(1)}, 0.0)
+    assert not it.ask("shard-1", "third")
 
 
 # --- moving ----------------------------------------------------------------------------------------------
@@ -178,6 +188,12 @@ def test_no_device_moves_before_the_last_one_has_arrived() -> None:
     assert len(fleet.placed["shard-3"]) == 1
     fleet.step(500.0)  # one that does not come online holds up the others for a time only
     assert len(fleet.placed["shard-3"]) == 2
+
+
+def test_devices_move_no_faster_than_the_successor_may_connect() -> None:
+    fleet = begun()
+    moved = [fleet.it.advance(fleet.shards(), now, 0.5) for now in (0.1, 0.5)]
+    assert moved == [False, True]
 
 
 def test_no_device_moves_while_the_successor_is_down() -> None:
