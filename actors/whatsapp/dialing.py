@@ -31,7 +31,7 @@ _PATIENCE_SECONDS = 6.0
 #: How long a device that had its turn may take to make use of it, in seconds.
 _PASS_SECONDS = 30.0
 #: Devices that had their turn and have not dialled yet, at most. Clients open one after another, on a busy machine
-#: slower than turns come: a turn that was given long before would have lapsed when its device dials at last.
+#: slower than turns come: as many as had gathered would then dial at once when it is busy no more.
 _MOST_TURNS = 8
 #: How often a device that is held back looks whether it may go, in seconds.
 _PROBE_PAUSE = 1.0

@@ -49,7 +49,13 @@ class RegistryGate:
             loop.call_soon_threadsafe(loop.call_later, _ENTRY_SECONDS, self._entered)
             return function(*arguments)
 
-        return await self._threads.run(enter)
+        try:
+            returning = self._threads.run(enter)
+        except BaseException:
+            # No thread could be started. Nothing has entered, and no change may wait for it for ever.
+            self._entered()
+            raise
+        return await returning
 
     def _entered(self) -> None:
         self._entering -= 1

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 
 from actors.whatsapp.gate import RegistryGate
 from actors.whatsapp.threads import DaemonThreads
+
+Result = TypeVar("Result")
 
 
 def test_changes_happen_one_at_a_time() -> None:
@@ -57,6 +61,21 @@ def test_calls_wait_for_a_quarter_of_a_second_at_most() -> None:
             started = time.monotonic()
             assert await gate.call(lambda: 7) == 7
             assert 0.2 < time.monotonic() - started < 2
+
+    asyncio.run(scenario())
+
+
+def test_a_call_that_finds_no_thread_keeps_no_change_waiting() -> None:
+    class NoThreads(DaemonThreads):
+        def run(self, function: Callable[..., Result], *arguments: object) -> asyncio.Future[Result]:
+            raise RuntimeError("can't start new thread")
+
+    async def scenario() -> None:
+        gate = RegistryGate(NoThreads("test"))
+        with pytest.raises(RuntimeError):
+            await gate.call(lambda: None)
+        async with asyncio.timeout(10), gate.changing():
+            pass
 
     asyncio.run(scenario())
 
