@@ -66,6 +66,8 @@ query_wait_timeout = 15
 ; As for direct clients: a client that was killed or hangs holds its row locks no longer than this.
 idle_transaction_timeout = 60
 server_idle_timeout = 60
+; The library leaks two connections at each refresh of a device; its drivers bear that idle ones are closed.
+client_idle_timeout = 60
 
 log_connections = 0
 log_disconnections = 0
