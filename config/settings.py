@@ -239,6 +239,8 @@ class Settings(BaseSettings):
             raise ValueError("database_url and whatsmeow_database_url must be set together")
         if self.pgbouncer == "yours" and self.database_url is None:
             raise ValueError("pgbouncer can be yours only when database_url leads to it")
+        if self.pgbouncer.startswith("/") and self.database_url is not None:
+            raise ValueError("the daemon runs PgBouncer before the embedded server only; before yours, it is yours")
         if self.backoff_longest_seconds < self.backoff_first_seconds:
             raise ValueError("backoff_longest_seconds must not be less than backoff_first_seconds")
         return self
