@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from actors.whatsapp.device import WhatsAppDevice
+from actors.whatsapp.device import Known, WhatsAppDevice
 from actors.whatsapp.mailbox import Check, Decision, Depart, DeviceMessage, Pair, Pause, Refresh, Stranded, Unlink, Work
 from config.logging import logger
 from storage import devices
@@ -174,7 +174,8 @@ class DeviceSupervisor:
         left = {each.device_id for each in await self._services.run(lambda: self._lanes.orphans(fresh))}
         for device_id in sorted(fresh, key=lambda each: (each not in urgent, each)):
             if device_id in rows and device_id not in self._supervised:
-                self._start(rows[device_id], moved=moved, settled=device_id not in left)
+                known = Known(settled=device_id not in left, idle=device_id not in urgent)
+                self._start(rows[device_id], moved=moved, known=known)
                 for command, number, request in self._early.pop(device_id, []):
                     self.tell(device_id, command, number, request)
 
@@ -283,10 +284,10 @@ class DeviceSupervisor:
         earlier: Supervised | None = None,
         *,
         moved: bool = False,
-        settled: bool = False,
+        known: Known = Known(),  # noqa: B008 - it is frozen
     ) -> None:
         owner = f"{self._services.owner}/{row.id}.{lives}"
-        actor = WhatsAppDevice(self._services, self, row, owner, settled=settled)
+        actor = WhatsAppDevice(self._services, self, row, owner, known)
         task = asyncio.ensure_future(actor.run())
         supervised = Supervised(actor, task, lives=lives)
         if earlier is not None:

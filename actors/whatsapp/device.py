@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -55,14 +56,29 @@ _PAIRING_LOOK_SECONDS = 0.5
 _FACTS = (happened.ReceiptReceived, happened.MessageReceived)
 
 
-class WhatsAppDevice:
-    """One WhatsApp companion and everything that happens to it.
+@dataclass(frozen=True)
+class Known:
+    """What was found out for all devices of a shard together, so that none has to ask again.
 
-    ``settled``: no earlier owner left an attempt without an outcome.
+    Attributes:
+        settled: no earlier owner left an attempt without an outcome.
+        idle: nothing waits on its lane; what comes later is hinted at, or found within a second.
     """
 
+    settled: bool = False
+    idle: bool = False
+
+
+class WhatsAppDevice:
+    """One WhatsApp companion and everything that happens to it."""
+
     def __init__(
-        self, services: Services, supervisor: Supervisor, row: Device, owner: str, *, settled: bool = False
+        self,
+        services: Services,
+        supervisor: Supervisor,
+        row: Device,
+        owner: str,
+        known: Known = Known(),
     ) -> None:
         self.id = row.id
         self.name = row.name
@@ -77,7 +93,8 @@ class WhatsAppDevice:
         self._generation = 0
         self._era = 0
         self._refreshes_waiting = 0
-        self._settled = settled
+        self._known = known
+        self._may_have_work = not known.idle
         self._leaving = False
         self._departed = False
         self._ban_seconds: float | None = None
@@ -101,7 +118,7 @@ class WhatsAppDevice:
 
         An error ends the actor; its parent acts.
         """
-        if not self._settled:
+        if not self._known.settled:
             await self._sender.settle_orphans(self._row.jid)
         await self._receipts.catch_up()
         while not self._departed:
@@ -110,6 +127,7 @@ class WhatsAppDevice:
     async def _handle(self, message: DeviceMessage) -> None:
         match message:
             case Work():
+                self._may_have_work = True
                 self._start_sending()
             case Stranded(seconds):
                 await self._sender.settle_stranded(self._row.jid, seconds)
@@ -284,7 +302,9 @@ class WhatsAppDevice:
     async def _went_online(self) -> None:
         self._supervisor.came_online(self.id)
         await self._set_state("online", "connected", "Connected.")
-        self.tell(Work())
+        if self._may_have_work:
+            self.tell(Work())
+        self._may_have_work = True
 
     async def _set_state(self, state: str, code: str, words: str, next_in: float | None = None) -> None:
         """Keep the row true: state, reason in code and words, and when something is tried next."""
