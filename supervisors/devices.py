@@ -321,7 +321,7 @@ class DeviceSupervisor:
 
         async def wait() -> None:
             await asyncio.sleep(seconds)
-            await self._services.gate.turn(supervised.actor.id)
+            await self._services.gate.turn(supervised.actor.id, again=order.attempt > 1)
             supervised.pending = supervised.order = None
             supervised.actor.tell(order)
 

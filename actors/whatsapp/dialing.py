@@ -30,9 +30,10 @@ _HOSTS = (".whatsapp.com", ".whatsapp.net")
 _PATIENCE_SECONDS = 6.0
 #: How long a device that had its turn may take to make use of it, in seconds.
 _PASS_SECONDS = 30.0
-#: Devices that had their turn and have not dialled yet, at most. Clients open one after another, on a busy machine
-#: slower than turns come: as many as had gathered would then dial at once when it is busy no more.
-_MOST_TURNS = 8
+#: Devices that log in at once, at most: those that try for the first time, and as many of those that failed before.
+#: When more do than the machine can serve, each takes longer than it may, fails, and was work in vain; and a device
+#: that hangs again and again takes no fresh one's place.
+_MOST_AT_ONCE = 4
 #: How often a device that is held back looks whether it may go, in seconds.
 _PROBE_PAUSE = 1.0
 #: How long reaching the upstream may take, in seconds.
@@ -69,8 +70,9 @@ class DialGate:
         self._hosted = hosted
         self._ways: dict[str, Way] = {}
         self._passes: dict[int, float] = {}
-        self._turns = asyncio.Semaphore(_MOST_TURNS)
-        self._turns_given: dict[int, asyncio.TimerHandle] = {}
+        self._first_turns = asyncio.Semaphore(_MOST_AT_ONCE)
+        self._later_turns = asyncio.Semaphore(_MOST_AT_ONCE)
+        self._turns_given: dict[int, tuple[asyncio.TimerHandle, asyncio.Semaphore]] = {}
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._of_device: dict[int, set[asyncio.Task[None]]] = {}
@@ -102,30 +104,32 @@ class DialGate:
         port = self._server.sockets[0].getsockname()[1]
         return f"http://device-{device_id}:{secret}@127.0.0.1:{port}"
 
-    async def turn(self, device_id: int) -> None:
+    async def turn(self, device_id: int, *, again: bool = False) -> None:
         """Wait until it is the device's turn to connect; its next connect is then let through at once.
 
-        The turn ends when it connects, or with :meth:`end_turn`.
+        The turn lasts until :meth:`end_turn`: the device is online, or failed. ``again``: it has failed before.
         """
-        await self._turns.acquire()
+        turns = self._later_turns if again else self._first_turns
+        await turns.acquire()
         try:
             while not self.breaker.lets_through(time.monotonic()):  # noqa: ASYNC110 - the breaker goes by the clock
                 await asyncio.sleep(_PROBE_PAUSE * (0.5 + random.random()))  # noqa: S311 - jitter is no secret
             now = time.monotonic()
             await asyncio.sleep(max(0.0, self.budget.place_of(device_id, now, random.random()) - now))  # noqa: S311
         except BaseException:
-            self._turns.release()
+            turns.release()
             raise
         self.end_turn(device_id)
-        self._turns_given[device_id] = asyncio.get_running_loop().call_later(_PASS_SECONDS, self.end_turn, device_id)
+        lapse = asyncio.get_running_loop().call_later(_PASS_SECONDS, self.end_turn, device_id)
+        self._turns_given[device_id] = lapse, turns
         self.admit(device_id)
 
     def end_turn(self, device_id: int) -> None:
-        """Let the next device have its turn: this one has connected, or will not."""
-        lapse = self._turns_given.pop(device_id, None)
-        if lapse is not None:
+        """Let the next device have its turn: this one is through with its try."""
+        if device_id in self._turns_given:
+            lapse, turns = self._turns_given.pop(device_id)
             lapse.cancel()
-            self._turns.release()
+            turns.release()
 
     def admit(self, device_id: int) -> None:
         """Let the device's next connect through at once (its turn has come, or the operator wants it)."""
@@ -212,7 +216,6 @@ class DialGate:
         """Wait for the device's moment, or refuse when it is too far away (the moment is kept)."""
         now = time.monotonic()
         if self._passes.pop(device_id, 0.0) > now:
-            self.end_turn(device_id)
             return
         if not self.breaker.lets_through(now):
             raise _Refusal("503 Held back")

@@ -164,24 +164,30 @@ def test_a_connect_whose_moment_is_far_away_is_refused_and_keeps_its_place() -> 
     run(check)
 
 
-def test_no_more_devices_have_their_turn_than_dial_in_time() -> None:
+def test_only_few_devices_log_in_at_once_and_those_that_failed_before_take_no_fresh_ones_place() -> None:
     async def check() -> None:
         async with gate_and_upstream() as (gate, _):
             came: list[int] = []
 
             async def turn(device_id: int) -> None:
-                await gate.turn(device_id)
+                await gate.turn(device_id, again=device_id >= 100)
                 came.append(device_id)
 
-            waiting = [asyncio.ensure_future(turn(device_id)) for device_id in range(12)]
+            fresh = [asyncio.ensure_future(turn(device_id)) for device_id in range(8)]
+            failed = [asyncio.ensure_future(turn(device_id)) for device_id in range(100, 108)]
             await asyncio.sleep(0.2)
-            assert came == list(range(8)), "the others wait: a turn that nobody uses in time would lapse"
-            waiting[8].cancel()
+            assert sorted(came) == [0, 1, 2, 3, 100, 101, 102, 103]
             assert (await dial(gate.way_for(0, None)))[0] == 200
-            gate.end_turn(1)
-            await gate.hang_up(2)
-            await asyncio.wait(waiting[9:])
-            assert came[8:] == [9, 10, 11]
+            await asyncio.sleep(0.1)
+            assert len(came) == 8, "it is not online yet"
+            fresh[4].cancel()
+            gate.end_turn(0)
+            await gate.hang_up(1)
+            gate.end_turn(102)
+            await asyncio.wait([fresh[5], fresh[6], failed[4]])
+            assert sorted(came[8:]) == [5, 6, 104]
+            for waiting in (*fresh, *failed):
+                waiting.cancel()
 
     run(check)
 
