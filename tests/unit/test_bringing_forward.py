@@ -26,7 +26,7 @@ class _Gate:
     def came_online(self) -> None:
         pass
 
-    async def turn(self, _device_id: int) -> None:
+    async def turn(self, _device_id: int, *, again: bool = False) -> None:
         pass
 
 
