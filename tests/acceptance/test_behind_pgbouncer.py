@@ -98,21 +98,25 @@ def silent_proxy() -> Iterator[str]:
 def test_a_device_that_hangs_delays_no_other(daemon: Daemon, fleet: Fleet, silent_proxy: str) -> None:
     sealed = CredentialSeal(daemon.home.credentials_key).seal({"proxy": silent_proxy})
     hanging = fleet.device("shop-1").id  # the first one to be opened
-    with connect(database_url(daemon.home, load_settings(daemon.home))) as connection:
-        connection.execute("update device set proxy = %s where id = %s", [sealed, hanging])
-        try:
-            daemon.kill(the_shard(daemon))
-            others = ("shop-2", "shop-3")
-            killed = time.time()
-            eventually(lambda: all(_online_since(fleet, name, killed) for name in others), 60, "the others")
-            row = eventually(lambda: _first_failure(fleet, killed), 60, "the device that hangs to give up")
-            for name in others:
-                assert fleet.device(name).state_since < row["at"]
-        finally:
-            connection.execute("update device set proxy = null where id = %s", [hanging])
+    _set_proxy(daemon, hanging, sealed)
+    try:
+        killed = time.time()
+        daemon.kill(the_shard(daemon))
+        others = ("shop-2", "shop-3")
+        eventually(lambda: all(_online_since(fleet, name, killed) for name in others), 60, "the others")
+        row = eventually(lambda: _first_failure(fleet, killed), 60, "the device that hangs to give up")
+        for name in others:
+            assert fleet.device(name).state_since < row["at"]
+    finally:
+        _set_proxy(daemon, hanging, None)
     refresh = fleet.tell_device("shop-1", "refresh")
     eventually(lambda: fleet.restart_of(refresh), 60, "its refresh")
     daemon.await_state(fleet, "shop-1", "online", 60)
+
+
+def _set_proxy(daemon: Daemon, device_id: int, sealed: bytes | None) -> None:
+    with connect(database_url(daemon.home, load_settings(daemon.home))) as connection:
+        connection.execute("update device set proxy = %s where id = %s", [sealed, device_id])
 
 
 def _online_since(fleet: Fleet, name: str, moment: float) -> bool:
