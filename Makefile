@@ -23,6 +23,7 @@ bench: setup
 	$(VENV)/bin/python benchmarks/heal.py --whatsapp 40 --times 4 --kills 2 --loop 20
 	$(VENV)/bin/python benchmarks/throughput.py --whatsapp 20 --shard 10 --rounds 1 --seconds 2 --load-seconds 5
 	$(VENV)/bin/python benchmarks/growth.py --rows 10000 100000 --devices 30 3000 --seconds 0.2
+	$(VENV)/bin/python benchmarks/gateway.py --connections 8 --seconds 2 --long 5
 	$(VENV)/bin/python benchmarks/soak.py --whatsapp 20 --minutes 0.5
 
 # The full form takes about an hour and a half on 2 cores, and writes what docs/performance.md shows.
@@ -33,6 +34,7 @@ bench-full: setup
 	$(VENV)/bin/python benchmarks/fleet.py --whatsapp 3000 --platform 1000 --loop 250 $(PUBLISHED)
 	$(VENV)/bin/python benchmarks/heal.py --whatsapp 3000 --times 20 --kills 3 --loop 250 --await-plain $(PUBLISHED)
 	$(VENV)/bin/python benchmarks/throughput.py --whatsapp 3000 --each 1 --shard 50 $(PUBLISHED)
+	$(VENV)/bin/python benchmarks/gateway.py --long 120 $(PUBLISHED)
 	$(VENV)/bin/python benchmarks/growth.py --rows 10000 1000000 10000000 --devices 30 300 3000 30000 $(PUBLISHED)
 	$(VENV)/bin/python benchmarks/soak.py --minutes 30 $(PUBLISHED)
 	$(VENV)/bin/python benchmarks/report.py

@@ -250,6 +250,33 @@ def _soak(reports: Reports) -> str:
     )
 
 
+def _gateway(reports: Reports) -> str:
+    report = reports["gateway"]
+    rows = [
+        [
+            each["connections"],
+            f"batches of {each['batch']}" if each["batch"] else "single",
+            f"{each['gateway']['messages_per_second']:,.0f}",
+            f"{sum(one['messages_per_second'] for one in each['bare']) / 2:,.0f}",
+            f"{each['share']:.0%}",
+            f"{each['same_row']['messages_per_second']:,.0f}",
+            f"{each['share_of_same_row']:.0%}",
+            each["gateway"]["p50_ms"],
+            each["gateway"]["p99_ms"],
+        ]
+        for each in report["rates"]
+    ]
+    headings = ("connections", "", "messages a second", "bare row", "share", "our row", "share", "p50 ms", "p99 ms")
+    half, bare, memory = report["half_load"], report["bare_half_load"], report["memory"]
+    events = ", ".join(f"{e['listeners']} listeners: p50 {e['p50_ms']}, p99 {e['p99_ms']} ms" for e in report["events"])
+    return (
+        f"{_table(headings, rows)}\n\nAt half of the highest rate ({half['rate']:,} a second): p50 {half['p50_ms']} ms,"
+        f" p99 {half['p99_ms']} ms; the bare handler at the same rate: {bare['p50_ms']} and {bare['p99_ms']} ms. The"
+        f" gateway's own memory: {memory['before_mb']} MB, and {memory['after_mb']} MB after the load. An event, from"
+        f" its commit to those who follow the stream: {events}."
+    )
+
+
 def _findings(_reports: Reports) -> str:
     return _FINDINGS.read_text(encoding="utf-8").strip() if _FINDINGS.exists() else ""
 
@@ -275,6 +302,7 @@ _PARTS: dict[str, Callable[[Reports], str]] = {
     "loads": _loads,
     "shard": _shard,
     "platforms": _platforms,
+    "gateway": _gateway,
     "growth": _growth,
     "sizes": _sizes,
     "soak": _soak,

@@ -5,6 +5,7 @@ Its main thread exchanges messages with the router and reports life; HTTP is ser
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,9 @@ class GatewayActor(SupervisedChild):
             self._counts.attempted,
         )
         self._courier.start()
+        # What was loaded stays: whoever collects garbage need not look through it, again and again.
+        gc.collect()
+        gc.freeze()
 
     def is_well(self) -> bool:
         """Return whether every server lives, or waits for its port, and the courier lives."""

@@ -87,9 +87,9 @@ class GatewayTrial:
             "share_of_same_row": round(rates[2] / rates[1], 3),
         }
 
-    def at_rate(self, rate: float, connections: int, seconds: float) -> dict[str, Any]:
+    def at_rate(self, port: int, rate: float, connections: int, seconds: float) -> dict[str, Any]:
         """Measure latencies at a rate of single messages a second."""
-        return {"rate": round(rate), **run_load(Load(self.port, connections, seconds, 0, self.key, rate))}
+        return {"rate": round(rate), **run_load(Load(port, connections, seconds, 0, self.key, rate))}
 
     def memory_mb(self) -> float:
         """Return the gateway's memory that is its own alone."""
