@@ -172,11 +172,11 @@ def _what_is_known(row: dict[str, Any], device: Device | None) -> str:
 
 
 @reported
-def cancel(message_id: MessageId) -> None:
+def cancel(message_id: MessageId, as_json: AsJson = False) -> None:
     """Cancel a message that is still queued."""
     with Fleet(current_home().path) as fleet:
         fleet.cancel(message_id)
-    out.print(f"Cancelled message {message_id}.")
+    _tell_settled(message_id, "cancelled", f"Cancelled message {message_id}.", as_json=as_json)
 
 
 @reported
@@ -184,10 +184,19 @@ def resolve(
     message_id: MessageId,
     sent: Annotated[bool, typer.Option("--sent", help="It arrived.")] = False,
     resend: Annotated[bool, typer.Option("--resend", help="It did not arrive; send it again.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Settle an in-doubt message by your own knowledge."""
     if sent == resend:
         raise UsageWrong("Say either --sent or --resend.", "Ask the recipient whether it arrived.")
     with Fleet(current_home().path) as fleet:
         fleet.resolve(message_id, sent=sent)
-    out.print(f"Message {message_id} is {'sent' if sent else 'queued again'}.")
+    state, words = ("sent", "sent") if sent else ("queued", "queued again")
+    _tell_settled(message_id, state, f"Message {message_id} is {words}.", as_json=as_json)
+
+
+def _tell_settled(message_id: int, state: str, sentence: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"id": message_id, "state": state})
+    else:
+        out.print(sentence)

@@ -27,7 +27,7 @@ class Rising:
 
 def shown(rising: Rising, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, terminal: bool) -> str:
     told = io.StringIO()
-    monkeypatch.setattr(coming_up, "out", Console(file=told, force_terminal=terminal, width=120))
+    monkeypatch.setattr(coming_up, "out", Console(file=told, force_terminal=terminal, width=120, _environ={}))
     monkeypatch.setattr(coming_up, "_LOOK_SECONDS", 0.01)
     coming_up.show_coming_up(Home(tmp_path), cast("Fleet", rising))
     return told.getvalue()
