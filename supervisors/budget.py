@@ -6,6 +6,7 @@ budget, by the number of its devices, so that the whole never exceeds it and no 
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 
 #: No shard's share is less than this many connects a second, or a lone device would wait too long.
@@ -39,13 +40,17 @@ def weight_of(devices: int, *, hurried: bool) -> int:
 class ConnectBudget:
     """Gives each connect a moment: the next free one, ``1 / per_second`` after the one before.
 
-    A device that asks again before its moment keeps it, so impatience costs nobody a place.
+    A device that asks again before its moment keeps it, so impatience costs nobody a place. One that asks only after
+    its moment has passed goes next, but never at once with all the others that are late: the library's attempts are
+    far apart, and those of devices that fell together come together.
     """
 
     def __init__(self, per_second: float) -> None:
         self.per_second = per_second
         self._next_free = 0.0
         self._places: dict[int, float] = {}
+        #: The moments at which somebody connects for certain, none passed for longer than one gap.
+        self._taken: list[float] = []
 
     def place_of(self, device_id: int, now: float, chance: float) -> float:
         """Return when the device may connect (monotonic seconds; ``chance`` in [0, 1) is its jitter)."""
@@ -57,6 +62,24 @@ class ConnectBudget:
         self._next_free = moment + gap
         self._places[device_id] = moment + 0.5 * gap * chance if moment > now else moment
         return self._places[device_id]
+
+    def take(self, device_id: int, now: float, chance: float, patience: float = float("inf")) -> float | None:
+        """Return when the device connects, now taken for certain; None if that is over ``patience`` seconds away.
+
+        It keeps its place then, and ``waits_until`` tells when it is likely to go.
+        """
+        gap = 1.0 / self.per_second
+        moment = max(now, self.place_of(device_id, now, chance))
+        self._taken = [each for each in self._taken if each > now - gap]
+        for each in self._taken:
+            if moment > each - gap:
+                moment = max(moment, each + gap)
+        if moment - now > patience:
+            self._places[device_id] = moment
+            return None
+        insort(self._taken, moment)
+        self.used(device_id)
+        return moment
 
     def waits_until(self, device_id: int) -> float | None:
         """Return the moment a device is waiting for, or None when it waits for none."""

@@ -116,6 +116,7 @@ class DialGate:
                 await asyncio.sleep(_PROBE_PAUSE * (0.5 + random.random()))  # noqa: S311 - jitter is no secret
             now = time.monotonic()
             await asyncio.sleep(max(0.0, self.budget.place_of(device_id, now, random.random()) - now))  # noqa: S311
+            await self._take_moment(device_id)
         except BaseException:
             turns.release()
             raise
@@ -219,11 +220,17 @@ class DialGate:
             return
         if not self.breaker.lets_through(now):
             raise _Refusal("503 Held back")
-        moment = self.budget.place_of(device_id, now, random.random())  # noqa: S311 - jitter is no secret
-        if moment - now > _PATIENCE_SECONDS:
+        if not await self._take_moment(device_id, _PATIENCE_SECONDS):
             raise _Refusal("503 Not yet")
-        await asyncio.sleep(max(0.0, moment - now))
-        self.budget.used(device_id)
+
+    async def _take_moment(self, device_id: int, patience: float = float("inf")) -> bool:
+        """Wait until the device may connect; return False at once when that is over ``patience`` seconds away."""
+        now = time.monotonic()
+        moment = self.budget.take(device_id, now, random.random(), patience)  # noqa: S311 - jitter is no secret
+        if moment is None:
+            return False
+        await asyncio.sleep(moment - now)
+        return True
 
     async def _dial(self, way: Way, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         proxy = way.upstream or self._upstream

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +46,35 @@ def test_a_device_that_connected_needs_another_place() -> None:
     first = budget.place_of(1, 0.0, 0.0)
     budget.used(1)
     assert budget.place_of(1, 0.0, 0.0) >= first + 0.5
+
+
+@given(devices=st.integers(1, 120), per_second=st.floats(0.5, 20), chance=st.floats(0, 0.999))
+def test_devices_that_fell_together_and_ask_at_the_same_moments_never_connect_at_once(
+    devices: int, per_second: float, chance: float
+) -> None:
+    budget = ConnectBudget(per_second)
+    waiting, connects, now = set(range(devices)), [], 0.0
+    for attempt in range(1, 60):  # the library tries again after 2, 4, 6 … s
+        for device_id in sorted(waiting):
+            moment = budget.take(device_id, now, chance, patience=6.0)
+            if moment is not None:
+                connects.append(moment)
+                waiting.discard(device_id)
+        now += 2.0 * attempt
+    assert not waiting
+    connects.sort()
+    gaps = [later - earlier for earlier, later in itertools.pairwise(connects)]
+    assert all(gap >= 0.999 / per_second for gap in gaps)
+
+
+def test_a_late_device_takes_a_moment_that_nobody_has_taken() -> None:
+    budget = ConnectBudget(1.0)
+    assert [budget.place_of(device_id, 0.0, 0.0) for device_id in range(4)] == [0.0, 1.0, 2.0, 3.0]
+    assert budget.take(3, 2.9, 0.0) == 3.0
+    assert budget.take(0, 2.9, 0.0) == 4.0, "the one at 3.0 was first"
+    assert budget.take(1, 2.9, 0.0, patience=1.0) is None
+    assert budget.waits_until(1) == 5.0
+    assert budget.take(1, 5.5, 0.0) == 5.5
 
 
 def test_shares_add_up_to_the_fleet() -> None:
