@@ -144,7 +144,7 @@ def _send_file(
         lines = read_csv(
             path,
             device=device,
-            known_devices={each.name for each in fleet.devices()},
+            known_devices={each.name: each.platform for each in fleet.devices()},
             region=load_settings(home).default_region,
             loopback=running is not None and running.simulator,
         )

@@ -32,11 +32,9 @@ from actors.messages import (
     WorkNoted,
     WorkWaiting,
 )
-from actors.platforms import contract_of
-from actors.platforms.checks import check_message as check_for_platform
-from actors.platforms.contract import PlatformMessage
 from actors.requests import HANDLERS, Office, Request
-from actors.validation import Checked, Problem, check_message
+from actors.routes import check_route
+from actors.validation import Problem, check_message
 from config.daemon import loopback_endpoint
 from config.errors import Refused, SalamanderError
 from config.logging import logger
@@ -147,14 +145,7 @@ class Router(SupervisedChild):
         checked = check_message(
             message, region=self.settings.default_region, loopback_media=self._loopback, now=datetime.now(UTC)
         )
-        if device.platform is not None:
-            _check_route(device.platform, checked)
-        elif checked.kind == "template":
-            raise Problem(
-                "platform_only",
-                "Templates go by platforms of WhatsApp's official API only.",
-                "Send a text, or send by such a device.",
-            )
+        check_route(device.platform, checked)
         return NewMessage(
             device_id=device.id,
             recipient=checked.recipient,
@@ -272,23 +263,6 @@ class Hints:
 
 def _rejected(message: SendMessage, problem: Problem) -> MessageRejected:
     return MessageRejected(problem.code, problem.reason, message.request, problem.next_step)
-
-
-def _check_route(platform: str, checked: Checked) -> None:
-    """Refuse what the platform cannot carry, before it is accepted."""
-    message = PlatformMessage(
-        reference="0",
-        to=checked.recipient,
-        kind=checked.kind,
-        body=checked.body,
-        media_url=checked.media_url,
-        media_name=checked.media_name,
-        to_group="@" in checked.recipient,
-    )
-    try:
-        check_for_platform(contract_of(platform), message)
-    except SalamanderError as error:
-        raise Problem(error.code, error.sentence, error.next_step) from None
 
 
 def _told(error: Exception) -> SalamanderError:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from actors.messages import Media, SendMessage
+from actors.routes import check_route
 from actors.validation import Problem, check_message
 from config.errors import Refused
 
@@ -29,7 +30,7 @@ class Line:
 
 
 def read_csv(
-    path: Path, *, device: str | None, known_devices: Collection[str], region: str, loopback: bool
+    path: Path, *, device: str | None, known_devices: Mapping[str, str | None], region: str, loopback: bool
 ) -> list[Line]:
     """Read and check every line of a file with the columns device, to, text, and optionally media and key.
 
@@ -39,7 +40,7 @@ def read_csv(
     Args:
         path: the file.
         device: the sender for files without a device column.
-        known_devices: the names of the devices there are.
+        known_devices: the devices there are, with their platforms (None: WhatsApp).
         region: the country of numbers written without one, or empty.
         loopback: whether media may come from this machine.
 
@@ -95,7 +96,7 @@ def _checked(
     values: dict[str, str],
     device: str | None,
     fingerprint: str,
-    known_devices: Collection[str],
+    known_devices: Mapping[str, str | None],
     region: str,
     loopback: bool,
 ) -> Line:
@@ -110,7 +111,8 @@ def _checked(
     if message.device not in known_devices:
         return Line(number, None, f"there is no device named {message.device!r}")
     try:
-        check_message(message, region=region, loopback_media=loopback, now=datetime.now(UTC))
+        checked = check_message(message, region=region, loopback_media=loopback, now=datetime.now(UTC))
+        check_route(known_devices[message.device], checked)
     except Problem as problem:
         return Line(number, None, problem.reason)
     return Line(number, message)

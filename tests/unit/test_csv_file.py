@@ -15,7 +15,13 @@ from config.errors import Refused
 def read(path: Path, content: str | bytes, *, device: str | None = None) -> list[Line]:
     path = path / "messages.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_csv(path, device=device, known_devices={"shop", "office"}, region="MY", loopback=False)
+    return read_csv(
+        path,
+        device=device,
+        known_devices={"shop": None, "office": None, "desk": "green_api"},
+        region="MY",
+        loopback=False,
+    )
 
 
 def messages(lines: list[Line]) -> list[tuple[str, str, str]]:
@@ -118,7 +124,7 @@ def test_a_file_that_is_not_one_is_refused_as_a_whole(tmp_path: Path, content: s
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere.csv", tmp_path):
         with pytest.raises(Refused, match=str(path)):
-            read_csv(path, device=None, known_devices=set(), region="", loopback=False)
+            read_csv(path, device=None, known_devices={}, region="", loopback=False)
 
 
 def test_the_same_file_gives_the_same_keys_and_another_one_others(tmp_path: Path) -> None:
@@ -143,3 +149,10 @@ def test_whatever_is_in_a_file_it_is_read_or_refused(tmp_path_factory: pytest.Te
     except Refused:
         return
     assert all((line.message is None) == bool(line.problem) for line in lines)
+
+
+def test_what_a_platform_cannot_carry_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+    voice = "https://example.com/voice.ogg"
+    lines = read(tmp_path, f"device,to,text,media\ndesk,+60123456789,with words,{voice}\ndesk,+60123456789,,{voice}\n")
+    assert [line.message is None for line in lines] == [True, False]
+    assert "Green-API" in lines[0].problem
