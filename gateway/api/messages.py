@@ -346,7 +346,10 @@ async def cancel_message(message_id: MessageId, here: Here, caller: Sender) -> A
 
 
 @_routes.post(
-    "/{message_id:int}/resolve", response_model=Settled, responses=problems(_NOT_FOUND, _CONFLICT, change=True)
+    "/{message_id:int}/resolve",
+    response_model=Settled,
+    responses=problems(_NOT_FOUND, _CONFLICT, change=True),
+    openapi_extra=examples(it_arrived={"sent": True}, it_did_not={"sent": False}),
 )
 async def resolve_message(message_id: MessageId, how: Resolution, here: Here, caller: Sender) -> Any:
     """Settle a message in doubt by your own knowledge: it arrived, or it did not and is sent again."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from actors.endpoint_client import new_secret, seal_secret
 from actors.messages import AddEndpoint, ChangeEndpoint, RemoveEndpoint, ReplayDeliveries, TryEndpoint
 from config.errors import NotFound
-from gateway.api.description import PAGE, AfterId, Body, DeviceName, Limit, Page, Text, page, problems
+from gateway.api.description import PAGE, AfterId, Body, DeviceName, Limit, Page, Text, examples, page, problems
 from gateway.callers import Admin, Unbound
 from gateway.context import Context, Here
 from storage import endpoint_deliveries, endpoints
@@ -163,6 +163,15 @@ async def list_endpoints(here: Here, _caller: Admin) -> Any:
     response_model=AddedEndpoint,
     status_code=HTTPStatus.CREATED,
     responses=problems(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, change=True),
+    openapi_extra=examples(
+        everything={"url": "https://example.com/hook"},
+        what_one_device_is_told={
+            "url": "https://example.com/hook?from=salamander",
+            "events": ["message.received", "message.delivered", "device.*"],
+            "device": "shop-1",
+            "description": "The shop's own system",
+        },
+    ),
 )
 async def add_endpoint(wanted: NewEndpoint, here: Here, _caller: Admin) -> Any:
     """Tell an address what happens from now on; the answer holds the secret that deliveries are signed with."""
@@ -179,7 +188,16 @@ async def show_endpoint(endpoint_id: EndpointId, here: Here, _caller: Admin) -> 
     return await _one(here, endpoint_id)
 
 
-@_routes.patch("/{endpoint_id}", response_model=Endpoint, responses=problems(HTTPStatus.NOT_FOUND, change=True))
+@_routes.patch(
+    "/{endpoint_id}",
+    response_model=Endpoint,
+    responses=problems(HTTPStatus.NOT_FOUND, change=True),
+    openapi_extra=examples(
+        other_events={"events": ["message.*"], "description": "Only messages"},
+        switched_off={"enabled": False},
+        switched_on={"enabled": True},
+    ),
+)
 async def change_endpoint(endpoint_id: EndpointId, change: EndpointChange, here: Here, _caller: Admin) -> Any:
     """Change an endpoint; what is not given, or null, stays. Switched on again, it is told what waits."""
     events = None if change.events is None else tuple(change.events)
@@ -213,6 +231,7 @@ async def try_endpoint(endpoint_id: EndpointId, here: Here, _caller: Admin) -> A
     "/{endpoint_id}/replay",
     response_model=Replayed,
     responses=problems(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, change=True),
+    openapi_extra=examples(every_dead_letter={}),
 )
 async def replay_deliveries(endpoint_id: EndpointId, replay: Replay, here: Here, _caller: Admin) -> Any:
     """Tell an endpoint its dead letters once more, or one delivery that is over."""
