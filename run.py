@@ -19,7 +19,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from actors.fleet import Fleet
-from actors.messages import Media, MessageRejected
+from actors.messages import Media, MessageAccepted, MessageRejected, SendMessage
 from commands import adopt, care, daemon, demo, devices, endpoints, keys, logs, messages, shards, simulator, users
 from commands.csv_file import Line, read_csv
 from commands.moments import read_moment
@@ -163,7 +163,7 @@ def _send_file(
             task = progress.add_task("Accepting", total=len(good))
             for first in range(0, len(good), _BATCH):
                 some = good[first : first + _BATCH]
-                answers = fleet.send_batch([replace(line.message, **common) for line in some if line.message])
+                answers = _accepted(fleet, [replace(line.message, **common) for line in some if line.message], len(ids))
                 for line, answer in zip(some, answers, strict=True):
                     if isinstance(answer, MessageRejected):
                         refused.append(Line(line.number, None, answer.reason))
@@ -179,6 +179,16 @@ def _send_file(
         out.print(f"Accepted {len(ids)} messages, refused {len(refused)} lines.")
     if refused:
         raise Refused(f"{len(refused)} lines were refused.", "They are listed above.", code="lines_refused")
+
+
+def _accepted(fleet: Fleet, messages: list[SendMessage], before: int) -> list[MessageAccepted | MessageRejected]:
+    """Hand over some of a file's messages; ``before`` of it were accepted already."""
+    try:
+        return fleet.send_batch(messages)
+    except NoAnswer as error:
+        sentence = f"{before} messages were accepted. Whether the next {len(messages)} were is not known."
+        next_step = "Send the same file again: what was accepted of it is not sent twice."
+        raise NoAnswer(f"{error.sentence} {sentence}", next_step) from None
 
 
 def _tell_refused(refused: list[Line], *, as_json: bool) -> None:

@@ -10,6 +10,7 @@ PostgreSQL, so it can be read whatever is down.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -44,6 +45,7 @@ from actors.messages import (
 from actors.requests import Request
 from actors.router_connection import RouterConnection
 from config.api_keys import digest_of, public_id
+from config.errors import AcceptanceUnknown, NoAnswer, StorageUnavailable
 from config.home import Home, default_home
 from config.settings import load_settings
 from storage import breakers, care, devices, fallbacks, keys, outbox, restarts
@@ -109,7 +111,8 @@ class Fleet:
 
         Raises:
             Refused: the message was rejected (``code`` says why); nothing was changed.
-            NoAnswer: no answer in time; sending again with the same ``idempotency_key`` is safe.
+            AcceptanceUnknown: no answer in time; sending again with the error's ``key`` (``idempotency_key``, or one
+                that was made for it) is safe.
         """
         message = SendMessage(
             device=device,
@@ -122,10 +125,24 @@ class Fleet:
             not_before=not_before,
             expires_at=expires_at,
         )
-        answer = self._ask(keyed(message))
-        if isinstance(answer, MessageAccepted):
-            return answer.id
-        raise refusal_of(answer)
+        sent = keyed(message)
+        try:
+            answer = self._ask(sent)
+            if isinstance(answer, MessageAccepted):
+                return answer.id
+            raise refusal_of(answer)
+        except (NoAnswer, StorageUnavailable) as error:
+            # An earlier question may have been carried out, and its answer lost.
+            found = self._accepted_under(sent.idempotency_key) if message.idempotency_key is None else None
+            if found is not None:
+                return found
+            raise AcceptanceUnknown(str(sent.idempotency_key), error.sentence) from None
+
+    def _accepted_under(self, key: str | None) -> int | None:
+        """Return the id of the message with this key, as far as that can be read."""
+        with contextlib.suppress(StorageUnavailable):
+            return next((int(row["id"]) for row in self.messages(key=key)), None)
+        return None
 
     def send_batch(self, messages: Sequence[SendMessage]) -> list[MessageAccepted | MessageRejected]:
         """Send up to 500 messages, committed together; return one answer for each, in order.
@@ -159,10 +176,12 @@ class Fleet:
         with self._database.transaction() as connection:
             return outbox.message(connection, message_id)
 
-    def messages(self, *, device: str | None = None, state: str | None = None, limit: int = 50) -> list[Row]:
-        """Return messages, newest first (in-doubt ones oldest first)."""
+    def messages(
+        self, *, device: str | None = None, state: str | None = None, key: str | None = None, limit: int = 50
+    ) -> list[Row]:
+        """Return messages, newest first (in-doubt ones oldest first); ``key`` is an idempotency key."""
         with self._database.transaction() as connection:
-            return outbox.list_messages(connection, device=device, state=state, limit=limit)
+            return outbox.list_messages(connection, device=device, state=state, key=key, limit=limit)
 
     def states(self, message_ids: Sequence[int]) -> dict[int, Row]:
         """Return the states of these messages."""

@@ -25,6 +25,7 @@ _SENDS = frozenset({"online", "ready"})
 def messages(
     device: Annotated[str | None, typer.Option(help="Only this device.")] = None,
     state: Annotated[str | None, typer.Option(help="Only this state, such as queued or in_doubt.")] = None,
+    key: Annotated[str | None, typer.Option(help="Only the message that was sent with this idempotency key.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many.")] = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -35,7 +36,7 @@ def messages(
     with Fleet(current_home().path) as fleet:
         if device is not None:
             fleet.device(device)
-        rows = fleet.messages(device=device, state=state, limit=limit)
+        rows = fleet.messages(device=device, state=state, key=key, limit=limit)
     if as_json:
         print_json(rows)
     elif state == "in_doubt":

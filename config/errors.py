@@ -84,6 +84,20 @@ class NoAnswer(SalamanderError):
     exit_code = 4
 
 
+class AcceptanceUnknown(NoAnswer):
+    """A message was handed over, and nobody said whether it was accepted. ``key`` is its idempotency key."""
+
+    code = "acceptance_unknown"
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(
+            f"{reason} Whether the message was accepted is not known.",
+            f"Send exactly the same again with --key {key} (idempotency_key): that never sends it twice."
+            f" To see whether it is there: run.py messages --key {key}",
+        )
+        self.key = key
+
+
 class StorageUnavailable(SalamanderError):
     """PostgreSQL cannot be reached or refuses to work."""
 

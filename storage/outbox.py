@@ -445,10 +445,12 @@ def message(connection: Connection, message_id: int) -> Row | None:
     return row
 
 
-def list_messages(connection: Connection, *, device: str | None, state: str | None, limit: int) -> list[Row]:
-    """Return messages, newest first (in-doubt ones oldest first)."""
-    question = _SQL["list" if device is None else "list_of_device"]
-    return connection.execute(question, {"device": device, "state": state, "limit": limit}).fetchall()
+def list_messages(
+    connection: Connection, *, device: str | None, state: str | None, limit: int, key: str | None = None
+) -> list[Row]:
+    """Return messages, newest first (in-doubt ones oldest first); of an idempotency key there is one at most."""
+    question = _SQL["list_of_key" if key is not None else "list" if device is None else "list_of_device"]
+    return connection.execute(question, {"device": device, "state": state, "key": key, "limit": limit}).fetchall()
 
 
 def counts(connection: Connection) -> dict[str, int]:

@@ -302,6 +302,15 @@ where d.name = %(device)s
 order by case when %(state)s::text = 'in_doubt' then o.id end, o.id desc
 limit %(limit)s;
 
+-- The one with an idempotency key.
+-- name: list_of_key
+select o.id, d.name as device, d.platform, o.recipient, o.kind, o.body, o.state, o.reason_code, o.reason,
+       o.attempts, o.external_id, o.idempotency_key, o.created_at, o.updated_at
+from outbox o join device d on d.id = o.device_id
+where o.idempotency_key = %(key)s
+  and (%(state)s::text is null or o.state = %(state)s) and (%(device)s::text is null or d.name = %(device)s)
+limit %(limit)s;
+
 -- How many messages stand in each state.
 -- name: counts
 select state, count(*) as messages from outbox group by state;

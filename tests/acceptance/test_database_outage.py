@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from config.errors import AcceptanceUnknown
 from tests.support.daemon import Daemon, eventually
 from tests.support.sending import Sending, prove
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEVICES = ("shop", "wablas-1")
+FRIEND = "60199000077"
 _OUTAGE_SECONDS = 8.0
 
 
@@ -65,6 +67,33 @@ def test_a_database_that_stands_still_restarts_nothing_and_loses_nothing(daemon:
     with daemon.fleet() as fleet:
         assert fleet.restarts(limit=500) == restarts
         assert fleet.device("shop").state == "online"
+
+
+def test_who_sends_into_an_outage_learns_how_to_find_out_and_sends_it_once(daemon: Daemon) -> None:
+    daemon.simulator.add_phone(FRIEND)
+    with daemon.fleet(timeout=2) as fleet, stopped(daemon), pytest.raises(AcceptanceUnknown) as raised:
+        fleet.send("shop", FRIEND, "into the outage")
+    key = raised.value.key
+    assert raised.value.exit_code == 4
+    assert f"run.py messages --key {key}" in raised.value.next_step
+    sent = daemon.json("send", "shop", FRIEND, "into the outage", "--key", key, "--wait")
+    assert [row["id"] for row in daemon.json("messages", "--key", key)] == [sent["id"]]
+    assert daemon.json("messages", "--key", key, "--device", "wablas-1") == []
+    with daemon.fleet() as fleet:
+        daemon.await_message(fleet, sent["id"], "delivered read", 60)
+    assert [row["text"] for row in daemon.simulator.inbox(FRIEND)] == ["into the outage"]
+
+
+def test_a_message_whose_answers_were_lost_is_found_by_the_key_that_was_made_for_it(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with daemon.fleet(timeout=2) as fleet:
+        ask = fleet._router.ask
+        monkeypatch.setattr(fleet._router, "ask", lambda message, seconds: ask(message, seconds) and None)
+        message_id = fleet.send("shop", FRIEND, "its answers are lost")
+        assert [row["id"] for row in fleet.messages(limit=1)] == [message_id]
+        with pytest.raises(AcceptanceUnknown, match="not known"):
+            fleet.send("shop", FRIEND, "with a key of its own", idempotency_key="the caller's")
 
 
 def test_a_database_that_dies_again_and_again_is_started_again_each_time(daemon: Daemon) -> None:
