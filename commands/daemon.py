@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from actors.fleet import Fleet
+from actors.platforms.callbacks import told_no_address
 from commands.care import care_lines, care_report
 from commands.coming_up import coming_up, show_coming_up
 from commands.output import AsJson, as_typed, current_home, out, print_json, print_table, reported
@@ -22,7 +23,8 @@ from config.durations import ago
 from config.errors import DaemonAlreadyRunning, DaemonNotRunning, SalamanderError, StorageUnavailable
 from config.gateway import gateway_url
 from config.home import Home
-from config.settings import load_settings
+from config.settings import Settings, load_settings
+from storage.devices import Device
 from supervisors.policy import advice_for, needs_attention
 from supervisors.processes import process_is_alive, process_started, sweep
 from supervisors.shards_file import read_shards_file
@@ -192,6 +194,7 @@ def status(as_json: AsJson = False) -> None:
             if needs_attention(device)
         ],
         "breakers": breakers,
+        "notices": _notices(settings, devices, loopback=daemon.simulator),
         "messages": messages,
         "care": care,
         "coming_up": {"tried": progress.tried, "total": progress.total},
@@ -205,6 +208,8 @@ def status(as_json: AsJson = False) -> None:
     out.print(f"Running{'' if daemon.ready else ' (starting)'} on {home.path}, process {daemon.pid}{kind}.")
     if report["gateway"]["url"] is not None:
         out.print(f"The gateway: {report['gateway']['url']}", markup=False)
+    for notice in report["notices"]:
+        out.print(notice, markup=False)
     by_state: dict[tuple[str, str], int] = {}
     for device in devices:
         key = (device.platform or "whatsapp", device.state)
@@ -241,6 +246,12 @@ def status(as_json: AsJson = False) -> None:
         [(row["at"], row["what"], row["name"], row["cause"], row["seconds"]) for row in restarts],
         "Nothing was restarted.",
     )
+
+
+def _notices(settings: Settings, devices: list[Device], *, loopback: bool) -> list[str]:
+    """Return what of the settings does not do what its operator may expect."""
+    platforms = sorted({device.platform for device in devices if device.platform is not None})
+    return [notice for each in platforms if (notice := told_no_address(settings, each, loopback=loopback))]
 
 
 def _processes(daemon: DaemonFile) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ _MACHINERY = frozenset(
         "accounts",
         "actor",
         "breakers",
+        "callbacks",
         "checks",
         "cloud_api",
         "cloud_api_errors",

@@ -13,8 +13,10 @@ from typing import Any
 from actors.care import Rules
 from actors.child import SupervisedChild
 from actors.messages import HostDevices, StopChild, WorkNoted, WorkWaiting
+from actors.platforms.callbacks import told_no_address
 from actors.platforms.dispatcher import Dispatcher
 from config.daemon import loopback_endpoint
+from config.logging import logger
 from config.webhooks import callback_url
 from storage.credentials import CredentialSeal
 from storage.database import PooledConnections, database_url
@@ -48,6 +50,8 @@ class PlatformActor(SupervisedChild):
             rules_everywhere=rules.everywhere,
             callback_url_of=lambda device: callback_url(home, settings, device, loopback=loopback),
         )
+        if notice := told_no_address(settings, self.start.name, loopback=loopback):
+            logger().warning(notice)
         self._dispatcher.host(self.start.device_ids)
         self._dispatcher.start()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from simulator.platforms.server import DEFAULT_ACCOUNTS
 from tests.support.daemon import Daemon, eventually
 
 
@@ -114,6 +115,23 @@ def test_a_taken_port_keeps_nobody_from_sending(tmp_path: Path) -> None:
         finally:
             daemon.stop()
             left = daemon.kill_everything()
+    assert not left
+
+
+def test_a_provider_that_cannot_reach_this_machine_is_not_asked_to_report_and_status_says_so(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path / "home", {"webhook_port": free_port()})
+    try:
+        daemon.ok("start")
+        with daemon.fleet() as fleet:
+            fleet.add_device("desk-1", platform="twilio", credentials=DEFAULT_ACCOUNTS["twilio"])
+            fleet.add_device("desk-2", platform="whacenter", credentials=DEFAULT_ACCOUNTS["whacenter"])
+        eventually(lambda: daemon.log_lines("Twilio is not asked to report"), 30, "the log to say so")
+        [notice] = daemon.json("status")["notices"]
+        assert "webhook_base_url" in notice
+        assert notice in daemon.ok("status")
+    finally:
+        daemon.stop()
+        left = daemon.kill_everything()
     assert not left
 
 

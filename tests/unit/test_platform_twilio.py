@@ -5,16 +5,21 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from actors.platforms.callbacks import told_no_address
 from actors.platforms.checks import AccountNotUsable, check_account
 from actors.platforms.contract import Account, PlatformMessage
 from actors.platforms.limits import TEMPLATE
 from actors.platforms.outcomes import Accepted, AccountState, Rejected, Retryable, Scope, Unknown
 from actors.platforms.twilio import CONTRACT
 from actors.platforms.webhooks import DeliveryReport, Stage
+from config.home import Home
+from config.settings import Settings
+from config.webhooks import callback_url
 from tests.support.requests import form_of
 
 CREDENTIALS = {"account_sid": "AC123", "auth_token": "invented-token", "sender": "+14155238886"}
@@ -110,6 +115,26 @@ def test_a_signature_is_twilio_s_own_example() -> None:
 def test_a_refused_callback_address_is_not_told_as_it_holds_a_secret() -> None:
     account = replace(ACCOUNT, callback_url="https://example.com/webhooks/secret/desk")
     assert "https://example.com/webhooks/secret/desk" in CONTRACT.build_request(TEXT, account).secrets
+
+
+def test_an_address_that_only_this_machine_reaches_is_named_to_the_stand_in_alone(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.create()
+    home.credentials_key.write_bytes(b"invented")
+    nowhere, alone = Settings.model_validate({}), Settings.model_validate({"webhook_port": 8443})
+    public = Settings.model_validate({"webhook_port": 8443, "webhook_base_url": "https://hooks.example.com"})
+    assert callback_url(home, alone, "desk", loopback=False) == ""
+    assert "StatusCallback" not in form_of(CONTRACT.build_request(TEXT, replace(ACCOUNT, callback_url="")))
+    assert callback_url(home, alone, "desk", loopback=True).startswith("http://127.0.0.1:8443/webhooks/")
+    assert callback_url(home, public, "desk", loopback=False).startswith("https://hooks.example.com/webhooks/")
+    assert "webhook_base_url" in told_no_address(alone, "twilio", loopback=False)
+    for settings, platform, loopback in (
+        (nowhere, "twilio", False),
+        (public, "twilio", False),
+        (alone, "twilio", True),
+    ):
+        assert told_no_address(settings, platform, loopback=loopback) == ""
+    assert told_no_address(alone, "whacenter", loopback=False) == ""
 
 
 @pytest.mark.parametrize("status", [400, 500, 503])
