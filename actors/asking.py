@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+import time
 from typing import Any
 
 from actors.messages import BatchAnswer, MessageRejected, RequestRefused, SendMessage
@@ -25,8 +26,12 @@ def keyed(message: SendMessage) -> SendMessage:
 
 
 def new_key() -> str:
-    """Return an idempotency key for a message that came without one."""
-    return f"auto-{secrets.token_hex(16)}"
+    """Return an idempotency key for a message that came without one.
+
+    It begins with the time, so that keys of one time lie together in the index: random ones would have PostgreSQL
+    write a page of it for each message.
+    """
+    return f"auto-{time.time_ns():016x}-{secrets.token_hex(10)}"
 
 
 def is_transient(answer: Any) -> bool:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from actors import uploads
 from actors.child import SupervisedChild
+from actors.directory import Directory
 from actors.endpoint_requests import endpoint_networks
 from actors.messages import (
     BatchAnswer,
@@ -38,11 +39,11 @@ from actors.validation import Problem, check_message
 from config.daemon import loopback_endpoint
 from config.errors import Refused, SalamanderError
 from config.logging import logger
-from storage import care, devices, handled, outbox
+from storage import care, handled, outbox
 from storage.credentials import CredentialSeal
-from storage.database import SUPERVISOR_PATIENCE, Connection, SingleConnection, database_url
-from storage.devices import Device
-from storage.outbox import KeyConflict, NewMessage
+from storage.database import SUPERVISOR_PATIENCE, Connection, SingleConnection, direct_url
+from storage.devices import DeviceLane
+from storage.outbox import Accepted, KeyConflict, NewMessage, NotAccepted
 
 #: Messages in one batch, at most: larger ones would hold up everybody else.
 BATCH_LIMIT = 500
@@ -62,9 +63,10 @@ class Router(SupervisedChild):
 
     def __init__(self) -> None:
         super().__init__()
-        self._database = SingleConnection(database_url(self.home, self.settings), patience=SUPERVISOR_PATIENCE)
+        self._database = SingleConnection(direct_url(self.home, self.settings), patience=SUPERVISOR_PATIENCE)
         self._seal = CredentialSeal(self.home.credentials_key)
         self._loopback = loopback_endpoint(self.home) is not None
+        self._directory = Directory()
         self._routes = Routes({}, {})
         self._hints = Hints()
 
@@ -104,50 +106,53 @@ class Router(SupervisedChild):
 
     def _accept(self, messages: Sequence[SendMessage]) -> list[MessageAccepted | MessageRejected]:
         """Validate, commit, note whom to tell; one answer for each message."""
-        answers: list[MessageAccepted | MessageRejected | None] = [None] * len(messages)
         try:
             # All are accepted by one statement; a transaction around it would only cost time.
             with self._database.statements() as connection:
-                known = devices.by_names(connection, [message.device for message in messages])
-                fresh: list[tuple[int, NewMessage]] = []
-                for position, message in enumerate(messages):
-                    try:
-                        fresh.append((position, self._checked(message, known.get(message.device))))
-                    except Problem as found:
-                        answers[position] = _rejected(message, found)
-                for position in self._opted_out(connection, fresh):
-                    answers[position] = _rejected(messages[position], _OPTED_OUT)
-                fresh = [each for each in fresh if answers[each[0]] is None]
-                accepted = outbox.accept(connection, [new for _, new in fresh])
+                answers = self._accepted(connection, messages, range(len(messages)))
         except Exception as error:  # noqa: BLE001 - whoever asks must be answered, whatever happened
             told = _told(error)
             return [MessageRejected(told.code, told.sentence, message.request, told.next_step) for message in messages]
-        for (position, _), answer in zip(fresh, accepted, strict=True):
-            message = messages[position]
-            if isinstance(answer, KeyConflict):
-                problem = Problem(
-                    "key_conflict",
-                    f"The idempotency key belongs to message {answer.id}, which says something else.",
-                    "Use a new key for a new message.",
-                )
-                answers[position] = _rejected(message, problem)
-            else:
-                answers[position] = MessageAccepted(answer.id, message.request, answer.repeated)
-        self._note_work({new.device_id: known[messages[position].device] for position, new in fresh})
-        return [answer for answer in answers if answer is not None]
+        return [answers[position] for position in range(len(messages))]
 
-    def _checked(self, message: SendMessage, device: Device | None) -> NewMessage:
+    def _accepted(
+        self, connection: Connection, messages: Sequence[SendMessage], positions: Iterable[int]
+    ) -> dict[int, MessageAccepted | MessageRejected]:
+        """Return the answers to the messages at these positions."""
+        answers: dict[int, MessageAccepted | MessageRejected] = {}
+        lanes = self._directory.find(connection, (messages[position].device for position in positions))
+        fresh: list[tuple[SendMessage, int, NewMessage]] = []
+        for position in positions:
+            message = messages[position]
+            try:
+                fresh.append((message, position, self._checked(message, lanes.get(message.device))))
+            except Problem as found:
+                answers[position] = _rejected(message, found)
+        accepted = outbox.accept(connection, [new for _, _, new in fresh]) if fresh else []
+        gone: list[int] = []
+        for (message, position, _), answer in zip(fresh, accepted, strict=True):
+            if answer is NotAccepted.DEVICE_GONE:
+                self._directory.forget(message.device)
+                gone.append(position)
+            else:
+                answers[position] = _answer(message, answer)
+        self._note_work({lanes[message.device] for message, position, _ in fresh if position in answers})
+        if gone:  # there may be another of that name by now
+            answers |= self._accepted(connection, messages, gone)
+        return answers
+
+    def _checked(self, message: SendMessage, lane: DeviceLane | None) -> NewMessage:
         """Return the message in its final form, or raise :class:`Problem`."""
-        if device is None:
+        if lane is None:
             raise Problem("unknown_device", f"There is no device named {message.device!r}.", "See run.py device list.")
         if message.media is not None:
             message = replace(message, media=self._media_of(message.media))
         checked = check_message(
             message, region=self.settings.default_region, loopback_media=self._loopback, now=datetime.now(UTC)
         )
-        check_route(device.platform, checked)
+        check_route(lane.platform, checked)
         return NewMessage(
-            device_id=device.id,
+            device_id=lane.device_id,
             recipient=checked.recipient,
             kind=checked.kind,
             body=checked.body,
@@ -170,24 +175,15 @@ class Router(SupervisedChild):
         uploads.named_now(self.home, upload_id)
         return Media(media.url, media.kind, media.name or upload.name)
 
-    @staticmethod
-    def _opted_out(connection: Connection, fresh: Sequence[tuple[int, NewMessage]]) -> list[int]:
-        """Return the positions of messages whose recipient opted out; not those that were accepted before it did."""
-        gone = care.opted_out(connection, {new.recipient for _, new in fresh})
-        refused = [(position, new.idempotency_key) for position, new in fresh if new.recipient in gone]
-        keys = [key for _, key in refused if key is not None]
-        known = outbox.known_keys(connection, keys) if keys else frozenset()
-        return [position for position, key in refused if key not in known]
-
-    def _note_work(self, concerned: dict[int, Device]) -> None:
-        """Note that the actor that sends for each device has work."""
-        for device in concerned.values():
-            if device.platform is None:
-                target = self._routes.shards.get(device.id)
+    def _note_work(self, concerned: Iterable[DeviceLane]) -> None:
+        """Note that the actor that sends for each lane has work."""
+        for lane in concerned:
+            if lane.platform is None:
+                target = self._routes.shards.get(lane.device_id)
             else:
-                target = self._routes.platforms.get(device.platform)
+                target = self._routes.platforms.get(lane.platform)
             if target is not None:
-                self._hints.add(target, device.id)
+                self._hints.add(target, lane.device_id)
 
     def _send_hints(self) -> None:
         for target, device_ids in self._hints.due():
@@ -259,6 +255,20 @@ class Hints:
                 self._sent_at[key] = now
                 ready.append((target, tuple(sorted(device_ids))))
         return ready
+
+
+def _answer(message: SendMessage, answer: Accepted | KeyConflict | NotAccepted) -> MessageAccepted | MessageRejected:
+    """Return how it is told what came of a message."""
+    if isinstance(answer, Accepted):
+        return MessageAccepted(answer.id, message.request, answer.repeated)
+    if isinstance(answer, KeyConflict):
+        problem = Problem(
+            "key_conflict",
+            f"The idempotency key belongs to message {answer.id}, which says something else.",
+            "Use a new key for a new message.",
+        )
+        return _rejected(message, problem)
+    return _rejected(message, _OPTED_OUT)
 
 
 def _rejected(message: SendMessage, problem: Problem) -> MessageRejected:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import Any
 
 from config.daemon import DaemonFile, read_daemon_file
 from config.errors import DaemonNotRunning, NoAnswer, Refused
 from config.home import Home
-from supervisors.actor_system import ask, connect_actor_system, disconnect, lookup
+from supervisors.actor_system import Endpoint, connect_actor_system, disconnect, lookup
 from supervisors.processes import process_is_alive
 
 #: The name under which the router is registered.
 ROUTER_NAME = "router"
+#: An endpoint that was not used for this long may have been forgotten at the other end, in seconds.
+_FRESH_SECONDS = 5.0
+#: How long it is believed that the daemon which answered a moment ago is still the one, in seconds.
+_BELIEVED_SECONDS = 0.2
 
 
 def running_daemon(home: Home) -> DaemonFile:
@@ -28,13 +33,18 @@ def running_daemon(home: Home) -> DaemonFile:
 
 
 class RouterConnection:
-    """A way to the router that survives its restarts, and those of the whole actor system. It starts nothing."""
+    """A way to the router that survives its restarts, and those of the whole actor system. It starts nothing.
+
+    Threads may ask at the same time: each asks from an endpoint of its own.
+    """
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._daemon = running_daemon(home)
+        self._seen_at = time.monotonic()
         self._system: Any = None
         self._router: Any = None
+        self._idle: list[tuple[Endpoint, float]] = []
 
     def ask(self, message: Any, seconds: float) -> Any | None:
         """Return the router's answer, or None when there is none now (it may be on its way up).
@@ -42,28 +52,64 @@ class RouterConnection:
         Raises:
             DaemonNotRunning: the daemon is gone.
         """
-        daemon = running_daemon(self._home)
-        if daemon.port != self._daemon.port or daemon.pid != self._daemon.pid:
-            self.close()
-            self._daemon = daemon
+        self._follow_the_daemon()
         try:
             if self._system is None:
-                self._system = connect_actor_system(self._home, daemon.bind_address, daemon.port)
+                self._system = connect_actor_system(self._home, self._daemon.bind_address, self._daemon.port)
             if self._router is None:
                 self._router = lookup(self._system, ROUTER_NAME)
         except (DaemonNotRunning, NoAnswer):
             self.close()  # the watchdog lives, so the actor system is being started
             return None
         try:
-            answer = None if self._router is None else ask(self._system, self._router, message, seconds)
+            answer = None if self._router is None else self._asked(message, seconds)
         except ValueError as error:
             raise Refused(f"The request is too large: {error}.", "Send less at once.", code="too_large") from None
         if answer is None:
             self._router = None
+            self._seen_at = float("-inf")
         return answer
+
+    def _follow_the_daemon(self) -> None:
+        """Let go of a daemon that another one has taken the place of."""
+        now = time.monotonic()
+        if now - self._seen_at < _BELIEVED_SECONDS:
+            return
+        daemon = running_daemon(self._home)
+        if daemon.port != self._daemon.port or daemon.pid != self._daemon.pid:
+            self.close()
+            self._daemon = daemon
+        self._seen_at = now
+
+    def _asked(self, message: Any, seconds: float) -> Any | None:
+        """Ask from an endpoint that nobody else asks from; one whose question stayed unanswered is not used again."""
+        endpoint = self._endpoint()
+        answer = None
+        try:
+            answer = endpoint.ask(
+                self._router, message, seconds, lambda told: getattr(told, "request", None) == message.request
+            )
+        finally:
+            if answer is None:
+                endpoint.close()
+            else:
+                self._idle.append((endpoint, time.monotonic()))
+        return answer
+
+    def _endpoint(self) -> Endpoint:
+        with contextlib.suppress(IndexError):  # another thread took the last one
+            while True:
+                endpoint, used_at = self._idle.pop()
+                if time.monotonic() - used_at < _FRESH_SECONDS:
+                    return endpoint
+                endpoint.close()
+        return Endpoint(self._system)
 
     def close(self) -> None:
         """Close this process's sockets; the daemon goes on."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop()[0].close()
         system, self._system, self._router = self._system, None, None
         if system is not None:
             with contextlib.suppress(Exception):

@@ -49,10 +49,31 @@ class ThroughPooler(str):
     __slots__ = ()
 
 
+class ByIndexOnly(str):
+    """A URL for an actor all of whose statements go by an index, and that keeps its plans for days.
+
+    A plan that was made while a table was all but empty reads the whole table ever after, until PostgreSQL looks at the
+    table again; with a burst into a new outbox each message then reads all before it (also to check what it refers to).
+    """
+
+    __slots__ = ()
+
+
 def database_url(home: Home, settings: Settings) -> str:
     """Return the libpq URL of Salamander's database; it says by its type whether it leads through PgBouncer."""
     given = settings.database_url
     return _url(home, settings, given.get_secret_value() if given else None, SALAMANDER_DATABASE)
+
+
+def direct_url(home: Home, settings: Settings) -> str:
+    """Return the same past our own PgBouncer: for an actor with one connection, whose statements stay prepared.
+
+    A server of the operator's is reached as the operator says.
+    """
+    if settings.database_url is not None:
+        url = database_url(home, settings)
+        return url if isinstance(url, ThroughPooler) else ByIndexOnly(url)
+    return ByIndexOnly(embedded_url(home.postgres, SALAMANDER_DATABASE))
 
 
 def whatsmeow_url(home: Home, settings: Settings) -> str:
@@ -85,7 +106,10 @@ def _connect_arguments(url: str) -> dict[str, Any]:
     if isinstance(url, ThroughPooler):
         # A prepared statement would meet another connection; PgBouncer sets its connections' options itself.
         return {**arguments, "prepare_threshold": None}
-    return {**arguments, "options": f"-c statement_timeout={STATEMENT_MILLISECONDS} -c synchronous_commit=on"}
+    options = f"-c statement_timeout={STATEMENT_MILLISECONDS} -c synchronous_commit=on"
+    if isinstance(url, ByIndexOnly):
+        options += " -c enable_seqscan=off"
+    return {**arguments, "options": options}
 
 
 def _check_url(url: str) -> None:

@@ -195,10 +195,18 @@ def by_id(connection: Connection, device_id: int) -> Device | None:
     return None if row is None else device_of(row)
 
 
-def by_names(connection: Connection, names: Iterable[str]) -> dict[str, Device]:
-    """Return the devices of these names that exist."""
-    rows = connection.execute(_SQL["by_names"], {"names": sorted(filter(is_storable, set(names)))})
-    return {row["name"]: device_of(row) for row in rows}
+@dataclass(frozen=True)
+class DeviceLane:
+    """Where a device's messages go: all that never changes of a device while it stands under its name."""
+
+    device_id: int
+    platform: str | None
+
+
+def lanes_by_name(connection: Connection, names: Iterable[str]) -> dict[str, DeviceLane]:
+    """Return the lanes of the devices of these names that exist."""
+    rows = connection.execute(_SQL["lanes_by_name"], {"names": sorted(filter(is_storable, set(names)))})
+    return {row["name"]: DeviceLane(row["id"], row["platform"]) for row in rows}
 
 
 def set_state(

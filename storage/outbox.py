@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -60,6 +61,16 @@ class KeyConflict:
     id: int
 
 
+class NotAccepted(Enum):
+    """Why a message was not written down."""
+
+    DEVICE_GONE = "device_gone"
+    OPTED_OUT = "opted_out"
+
+
+Answer = Accepted | KeyConflict | NotAccepted
+
+
 class Attempt(Protocol):
     """One attempt at a message, however it came to be known."""
 
@@ -111,10 +122,12 @@ class Orphan:
     session_stands: bool
 
 
-def accept(connection: Connection, messages: Sequence[NewMessage]) -> list[Accepted | KeyConflict]:
+def accept(connection: Connection, messages: Sequence[NewMessage]) -> list[Answer]:
     """Write ``messages`` (in order, all in one statement) and say for each what came of it.
 
     A key that is used twice, now or before, gives the first message's id, or a conflict when the contents differ.
+    A message for a device that was removed, or to a recipient that opted out, is not written; it is known all the
+    same when it was accepted before the recipient did.
     """
     first_with_key: dict[str, NewMessage] = {}
     fresh: list[NewMessage] = []
@@ -125,20 +138,24 @@ def accept(connection: Connection, messages: Sequence[NewMessage]) -> list[Accep
         if key is not None:
             first_with_key.setdefault(key, message)
     rows = connection.execute(_SQL["accept"], columns_of(fresh)).fetchall()
-    keyless = iter(sorted(row["id"] for row in rows if row["idempotency_key"] is None))
+    keyless = iter(sorted(row["id"] for row in rows if row["id"] is not None and row["idempotency_key"] is None))
     inserted = {row["idempotency_key"]: row["id"] for row in rows if row["idempotency_key"] is not None}
-    known: dict[str, tuple[int, bytes]] = {
-        key: (inserted[key], first.digest) for key, first in first_with_key.items() if key in inserted
+    turned_away = {
+        id(fresh[row["position"] - 1]): NotAccepted.OPTED_OUT if row["stands"] else NotAccepted.DEVICE_GONE
+        for row in rows
+        if row["position"] is not None
     }
+    known = {key: (inserted[key], first.digest) for key, first in first_with_key.items() if key in inserted}
     earlier = [key for key in first_with_key if key not in inserted]
     if earlier:
         for row in connection.execute(_SQL["by_keys"], {"keys": earlier}):
             known[row["idempotency_key"]] = row["id"], bytes(row["content_digest"])
-    answers: list[Accepted | KeyConflict] = []
+    answers: list[Answer] = []
     for message in messages:
         key = message.idempotency_key
-        if key is None:
-            answers.append(Accepted(next(keyless)))
+        first = message if key is None else first_with_key[key]
+        if key is None or key not in known:
+            answers.append(turned_away[id(first)] if id(first) in turned_away else Accepted(next(keyless)))
             continue
         message_id, digest = known[key]
         if digest != message.digest:
@@ -163,11 +180,6 @@ def columns_of(messages: Sequence[NewMessage]) -> dict[str, list[Any]]:
         "not_before": [message.not_before for message in messages],
         "expires_at": [message.expires_at for message in messages],
     }
-
-
-def known_keys(connection: Connection, keys: Iterable[str]) -> frozenset[str]:
-    """Return which of these idempotency keys belong to a message already."""
-    return frozenset(row["idempotency_key"] for row in connection.execute(_SQL["by_keys"], {"keys": list(keys)}))
 
 
 def lanes_with_work(connection: Connection, device_ids: Iterable[int]) -> list[int]:

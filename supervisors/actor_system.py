@@ -13,6 +13,7 @@ import errno
 import ipaddress
 import logging
 import socket
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from supervisors.system_base import (
 from supervisors.transport import Network
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from config.home import Home
 
@@ -126,19 +127,35 @@ def ask(system: ActorSystem, address: ActorAddress, message: Any, seconds: float
     Each question has an endpoint of its own, so a late answer to an earlier one cannot be taken for this
     one's, and threads may ask at the same time.
     """
-    with _private_endpoint(system) as endpoint, contextlib.suppress(ActorSystemException):
-        return endpoint.ask(address, message, timedelta(seconds=seconds))
-    return None
+    with contextlib.closing(Endpoint(system)) as endpoint:
+        return endpoint.ask(address, message, seconds)
 
 
-@contextlib.contextmanager
-def _private_endpoint(system: ActorSystem) -> Iterator[ExternalContext]:
-    # ActorSystem.private() does the same, but leaves its socket open when the body raises.
-    endpoint = ExternalContext(system._systemBase.external_clone())
-    try:
-        yield endpoint
-    finally:
-        endpoint.exit_clone()
+class Endpoint:
+    """A place of one's own to ask from, one question at a time. It stays connected to whom it asked.
+
+    To connect anew for each question takes as long as everything else about it.
+    """
+
+    def __init__(self, system: ActorSystem) -> None:
+        # ActorSystem.private() makes the same, but leaves its socket open when its block raises.
+        self._context = ExternalContext(system._systemBase.external_clone())
+
+    def ask(
+        self, address: ActorAddress, message: Any, seconds: float, is_answer: Callable[[Any], bool] = lambda _: True
+    ) -> Any | None:
+        """Send ``message`` and return the first thing that comes and ``is_answer``, or None when none came in time."""
+        deadline = time.monotonic() + seconds
+        with contextlib.suppress(ActorSystemException):
+            answer = self._context.ask(address, message, timedelta(seconds=seconds))
+            while answer is not None and not is_answer(answer):
+                answer = self._context.listen(timedelta(seconds=max(0.0, deadline - time.monotonic())))
+            return answer
+        return None
+
+    def close(self) -> None:
+        """Close its sockets."""
+        self._context.exit_clone()
 
 
 def _actor_system(base: ClientSystemBase | DaemonSystemBase) -> ActorSystem:

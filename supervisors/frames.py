@@ -23,6 +23,8 @@ _PROOFS_LENGTH = 2 * _PROOF_LENGTH
 #: The largest frame, in bytes. The largest message of our own is a batch of 500 long texts (under 40 MB).
 LARGEST_FRAME = 64 * 1024 * 1024
 _MOST_DIGITS = len(str(LARGEST_FRAME))
+#: What may be read before the size is known, in bytes: the size, and the proof of it. No frame is shorter.
+_HEAD_LENGTH = _MOST_DIGITS + 1 + _PROOF_LENGTH
 
 
 class FrameRefusedError(Exception):
@@ -127,7 +129,7 @@ class FrameBuffer:
     def remainingAmount(self) -> int:  # noqa: N802 - Thespian's name
         """Return how many bytes to read next: never past this frame, few before its size is proved."""
         if self._size is None:
-            return _MOST_DIGITS + 1 - len(self._digits)
+            return _HEAD_LENGTH - len(self._digits)
         return (self._size if self._size_proved else _PROOF_LENGTH) - len(self._frame)
 
     def isDone(self) -> bool:  # noqa: N802 - Thespian's name

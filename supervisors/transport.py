@@ -31,6 +31,7 @@ from thespian.system.transport.streamBuffer import (
 )
 from thespian.system.utilis import thesplog
 
+from supervisors import polling
 from supervisors.births import begin_process, open_sockets
 from supervisors.frames import FrameBuffer, FrameRefusedError, FrameSeal
 
@@ -103,6 +104,7 @@ stock.serializer = _UnsealedFrames()
 stock.ReceiveBuffer = _UnsealedFrames
 stock.TCPv4ActorAddress = BoundAddress
 stock.LISTEN_DEPTH = _BACKLOG
+stock.selectors = polling
 
 
 class HardenedTransport(stock.TCPTransport):
@@ -173,9 +175,15 @@ class HardenedTransport(stock.TCPTransport):
             self._incomingSockets.pop(oldest).close()
 
     def _handleReadableIncoming(self, inc: Any, has_exclusive_flag: bool = False) -> Any:
+        """Read what has come of a frame, to its end: Thespian takes a round of its loop for each part."""
         if not isinstance(inc._rData, FrameBuffer):
             inc._rData = FrameBuffer(self._seal)
-        return super()._handleReadableIncoming(inc, has_exclusive_flag=has_exclusive_flag)
+        left = inc
+        while left is inc:
+            left = super()._handleReadableIncoming(inc, has_exclusive_flag=has_exclusive_flag)
+            if left is not inc or not _can_be_read(inc.socket):
+                break
+        return left
 
     def _addedDataToIncoming(self, inc: Any, skipFinish: bool = False, has_exclusive_flag: bool = False) -> Any:
         """Acknowledge and queue a message that has come completely; return the connection when it has not.
@@ -215,6 +223,13 @@ class HardenedTransport(stock.TCPTransport):
         """Return the frame of a message."""
         addressee = getattr(intent.targetAddr.addressDetails, "incarnation", "")
         return bytes(toSendBuffer((addressee, self.myAddress, intent.message), self._seal.dumps))
+
+    def _next_XMIT_4(self, intent: Any) -> bool:
+        """Read an acknowledgement, to its end."""
+        going_on = bool(super()._next_XMIT_4(intent))
+        while going_on and intent.stage == self._XMITStepWaitForAck and _can_be_read(intent.socket):
+            going_on = bool(super()._next_XMIT_4(intent))
+        return going_on
 
     def _check_XMIT_4_done(self, intent: Any, rcv: bytes) -> bool:
         if not isinstance(intent.ackbuf, FrameBuffer):
@@ -274,3 +289,14 @@ class HardenedTransport(stock.TCPTransport):
                 # In a forked process Thespian has closed some of the descriptors already.
                 with contextlib.suppress(OSError):
                     held.close()
+
+
+def _can_be_read(connection: socket.socket) -> bool:
+    """Return whether a read would give something now, be it the connection's end."""
+    try:
+        connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # the read will say what is wrong
+    return True

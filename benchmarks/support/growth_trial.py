@@ -106,7 +106,7 @@ def _operations(database: SingleConnection, connection: Connection) -> dict[str,
         "list in doubt": listed(None, "in_doubt"),
         "messages by state": read(outbox.counts),
         "backlog by device": read(devices.backlog),
-        "devices by name (batch)": read(lambda own: devices.by_names(own, names)),
+        "devices by name (batch)": read(lambda own: devices.lanes_by_name(own, names)),
         "all devices": read(devices.all_devices),
     }
 

@@ -30,9 +30,9 @@ select * from device where name = %(name)s and removed_at is null;
 -- name: by_id
 select * from device where id = %(id)s and removed_at is null;
 
--- The devices of these names (the router validates a batch with one look).
--- name: by_names
-select * from device where name = any(%(names)s) and removed_at is null;
+-- The lanes of the devices of these names.
+-- name: lanes_by_name
+select name, id, platform from device where name = any(%(names)s) and removed_at is null;
 
 -- A device's state, with the reason in words and code. state_since moves only when the state does.
 -- name: set_state

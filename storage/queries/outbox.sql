@@ -1,4 +1,5 @@
--- Accept messages: a key that is known answers with the first message's id and its digest instead of a new row.
+-- Accept messages, all in one statement. Not written are those whose key is known (the first message's id and digest
+-- are asked for then), whose device was removed, or whose recipient opted out; the last two are told by position.
 -- name: accept
 with wanted as (
     select *
@@ -8,12 +9,18 @@ with wanted as (
         %(priorities)s::smallint[], %(not_before)s::timestamptz[], %(expires_at)s::timestamptz[]
     ) with ordinality as w (device_id, recipient, kind, body, media_url, media_name, idempotency_key,
                             content_digest, priority, not_before, expires_at, position)
+), judged as materialized (
+    select w.*, d.id is not null as stands, o.number is not null as opted_out
+    from wanted w
+    left join device d on d.id = w.device_id and d.removed_at is null
+    left join opt_out o on o.number = w.recipient
 ), inserted as (
     insert into outbox (device_id, recipient, kind, body, media_url, media_name, idempotency_key,
                         content_digest, priority, not_before, expires_at)
     select device_id, recipient, kind, body, media_url, media_name, idempotency_key,
            content_digest, priority, coalesce(not_before, now()), expires_at
-    from wanted
+    from judged
+    where stands and not opted_out
     order by position
     on conflict (idempotency_key) where idempotency_key is not null do nothing
     returning id, idempotency_key
@@ -21,7 +28,9 @@ with wanted as (
     insert into transition (message_id, state, reason_code, reason)
     select id, 'queued', 'accepted', 'Accepted by the router.' from inserted
 )
-select id, idempotency_key from inserted;
+select id, idempotency_key, null::bigint as position, null::boolean as stands from inserted
+union all
+select null, null, position, stands from judged where not (stands and not opted_out);
 
 -- The messages that already hold these keys.
 -- name: by_keys

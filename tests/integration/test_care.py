@@ -22,7 +22,8 @@ from storage import care, devices, events, outbox
 from storage.care import Limits
 from storage.database import Connection, Database, PooledConnections
 from storage.devices import Device
-from storage.outbox import Accepted, Claim, NewMessage, Outbox
+from storage.outbox import Accepted, Claim, NewMessage, NotAccepted, Outbox
+from tests.support.outbox import accept
 
 OFF = Rules()
 _names = itertools.count(1)
@@ -41,7 +42,7 @@ def new_number() -> str:
 
 def queue(connection: Connection, device: Device, *recipients: str, priority: int = 0) -> list[int]:
     messages = [NewMessage(device.id, recipient, "text", "hello", priority=priority) for recipient in recipients]
-    return [answer.id for answer in outbox.accept(connection, messages)]
+    return [answer.id for answer in accept(connection, *messages)]
 
 
 def lane(database: Database, rules: Rules | None) -> Outbox:
@@ -371,7 +372,7 @@ def test_numbers_on_the_list_are_written_as_digits_and_a_bad_one_changes_nothing
 def test_who_opts_out_under_one_spelling_of_a_number_has_opted_out_under_the_other(connection: Connection) -> None:
     device = new_device(connection)
     asked, written = "5511987650001", "551187650001"
-    accepted = outbox.accept(connection, [NewMessage(device.id, asked, "text", "hello")])
+    accepted = accept(connection, NewMessage(device.id, asked, "text", "hello"))
     changed = care.opt_out(connection, [written], source="keyword", device_id=device.id, word="STOP")
     assert (changed.added, changed.cancelled) == (1, 1)
     assert outbox.states(connection, [accepted[0].id])[accepted[0].id]["state"] == "cancelled"
@@ -384,10 +385,38 @@ def test_who_opts_out_under_one_spelling_of_a_number_has_opted_out_under_the_oth
 def test_a_repeated_key_is_known_after_its_recipient_opted_out(connection: Connection) -> None:
     device, number = new_device(connection), new_number()
     message = replace(NewMessage(device.id, number, "text", "hello"), idempotency_key=f"key-{number}")
-    first = outbox.accept(connection, [message])
+    [first] = accept(connection, message)
     care.opt_out(connection, [number], source="operator")
-    assert outbox.known_keys(connection, [f"key-{number}", "never"]) == {f"key-{number}"}
-    assert outbox.accept(connection, [message]) == [Accepted(first[0].id, repeated=True)]
+    assert accept(connection, message) == [Accepted(first.id, repeated=True)]
+
+
+def test_who_opted_out_is_not_written_to_nor_a_device_that_is_gone(connection: Connection) -> None:
+    device, removed, gone, other = new_device(connection), new_device(connection), new_number(), new_number()
+    care.opt_out(connection, [gone], source="operator")
+    devices.remove(connection, removed.id)
+    wanted = [
+        NewMessage(device.id, gone, "text", "one"),
+        NewMessage(device.id, other, "text", "two"),
+        NewMessage(device.id, gone, "text", "three", idempotency_key=f"key-{gone}"),
+        NewMessage(removed.id, other, "text", "four"),
+        NewMessage(device.id, other, "text", "five", idempotency_key=f"key-{other}"),
+        NewMessage(device.id, gone, "text", "six", idempotency_key=f"key-{gone}"),
+        NewMessage(device.id, other, "text", "seven"),
+    ]
+    answers = outbox.accept(connection, wanted)
+    written = [answer.id for answer in answers if isinstance(answer, Accepted)]
+    assert written == sorted(written)
+    assert [answer if isinstance(answer, NotAccepted) else "written" for answer in answers] == [
+        NotAccepted.OPTED_OUT,
+        "written",
+        NotAccepted.OPTED_OUT,
+        NotAccepted.DEVICE_GONE,
+        "written",
+        NotAccepted.OPTED_OUT,
+        "written",
+    ]
+    found = [outbox.message(connection, message_id) for message_id in written]
+    assert [row and row["body"] for row in found] == ["two", "five", "seven"]
 
 
 # --- checks of recipients --------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from config.errors import ConfigurationInvalid, NotFound, Refused
 from storage import devices, leases
 from storage.credentials import CredentialSeal
 from storage.database import Connection, Database
-from storage.devices import Device
+from storage.devices import Device, DeviceLane
 from tests.support.outbox import accept_texts, new_device
 
 _users = itertools.count(60_100_000_001)
@@ -46,7 +46,8 @@ def test_a_new_device_waits_for_a_phone_and_a_platform_account_is_ready(connecti
 def test_a_device_is_found_by_name_and_by_id(connection: Connection, device_id: int) -> None:
     device = row_of(connection, device_id)
     assert devices.by_name(connection, device.name) == device
-    assert devices.by_names(connection, [device.name, device.name, "nobody"]) == {device.name: device}
+    lane = DeviceLane(device.id, device.platform)
+    assert devices.lanes_by_name(connection, [device.name, device.name, "nobody"]) == {device.name: lane}
     assert device in devices.all_devices(connection)
     assert devices.by_id(connection, 0) is None
     with pytest.raises(NotFound, match="no device named 'nobody'"):
@@ -56,7 +57,7 @@ def test_a_device_is_found_by_name_and_by_id(connection: Connection, device_id: 
 @pytest.mark.parametrize("name", ["a\x00b", "caf\udce9", "x" * 10_000, ""])
 def test_a_name_that_cannot_be_one_is_nobodys(connection: Connection, device_id: int, name: str) -> None:
     known = row_of(connection, device_id).name
-    assert list(devices.by_names(connection, [name, known])) == [known]
+    assert list(devices.lanes_by_name(connection, [name, known])) == [known]
     with pytest.raises(NotFound):
         devices.by_name(connection, name)
 

@@ -21,6 +21,7 @@ from storage import care, devices, events, outbox
 from storage.database import Connection, Database, SingleConnection
 from storage.outbox import NewMessage, Outbox
 from tests.integration.conftest import NewDatabase
+from tests.support.outbox import accept
 
 NUMBER, LID = "60199960001", "100060199960001@lid"
 _ids = itertools.count(1)
@@ -98,7 +99,7 @@ def test_addresses_are_resolved_to_numbers_as_far_as_they_are_known(
 def test_a_word_from_a_hidden_number_opts_it_out_and_repeated_changes_nothing(
     services: Services, connection: Connection, device_id: int
 ) -> None:
-    [queued] = outbox.accept(connection, [NewMessage(device_id, NUMBER, "text", "campaign")])
+    [queued] = accept(connection, NewMessage(device_id, NUMBER, "text", "campaign"))
     stop = received(" Stop\n")
     record(services, device_id, stop)
     assert care.opted_out(connection, [NUMBER]) == {NUMBER}

@@ -104,7 +104,7 @@ def test_the_same_key_at_the_same_moment_is_one_message(storage_url: str, connec
         database = SingleConnection(storage_url)
         try:
             with database.transaction() as own:
-                return outbox.accept(own, [text(device_id, idempotency_key=key)])[0]
+                return accept(own, text(device_id, idempotency_key=key))[0]
         finally:
             database.close()
 
