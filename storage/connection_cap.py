@@ -1,4 +1,4 @@
-"""How connections to the embedded server are shared out when no PgBouncer bounds them. Pure arithmetic."""
+"""How connections to the embedded server are shared out. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -10,6 +10,20 @@ _OTHERS = 30
 _STORE = 1
 #: More than this many a shard has no use for: so much database work it does at once.
 _MOST = 2
+
+
+def connection_past_pgbouncer(cap: int, max_shards: int, *, pooled: int, others: int) -> bool:
+    """Return whether each shard may have one connection of its own beside PgBouncer's.
+
+    Statements stay prepared on it; through PgBouncer, PostgreSQL plans each anew.
+
+    Args:
+        cap: connections to the server, at most.
+        max_shards: shards, at most.
+        pooled: what PgBouncer may open.
+        others: what is left for whoever else connects directly.
+    """
+    return cap - pooled - others > max_shards
 
 
 def shard_connections(cap: int, max_shards: int) -> int:

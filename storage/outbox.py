@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 
 import psycopg
 
+from config.errors import StorageUnavailable
 from storage import care, events
 from storage.care import Pacing
 from storage.database import Connection, Database, Row
@@ -187,6 +189,21 @@ def lanes_with_work(connection: Connection, device_ids: Iterable[int]) -> list[i
     return [row["id"] for row in connection.execute(_SQL["lanes_with_work"], {"device_ids": list(device_ids)})]
 
 
+class OpenTransaction(Database):
+    """A transaction that somebody else began, and will commit."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Run a block in it."""
+        yield self._connection
+
+    def close(self) -> None:
+        """Leave it open: it is not this one's to end."""
+
+
 class Outbox:
     """The outbox as a sender sees it. Each method is one committed transaction.
 
@@ -201,6 +218,10 @@ class Outbox:
         self.owner = owner
         self._pacing = pacing
 
+    def within(self, connection: Connection) -> Outbox:
+        """Return this outbox within a transaction that is open already: nothing is committed before that is."""
+        return Outbox(OpenTransaction(connection), self.owner, self._pacing)
+
     def lanes_with_work(self, device_ids: Iterable[int]) -> list[int]:
         """Return which of these devices have a message that may go now, and expire those that came too late."""
         ids = list(device_ids)
@@ -208,20 +229,22 @@ class Outbox:
             connection.execute(_SQL["expire"], {"device_ids": ids})
             return lanes_with_work(connection, ids)
 
-    def claim(self, device_id: int, secret: bytes) -> Claim | None:
+    def claim(self, device_id: int, secret: bytes, *, again: bool = True) -> Claim | None:
         """Take the head of a lane and mark it `sending`, with ``secret`` as the proof of this attempt.
 
         None: nothing is to be sent, or the lane must wait, and then its device's row says why and until when.
-        Repeated with the same secret (the answer to the first was lost), it gives the same claim.
+        Repeated with the same secret (the answer to the first was lost), it gives the same claim, if it is told that it
+        is asked ``again``.
+
+        Raises:
+            StorageUnavailable: as ever, or the first claim was just being committed; ask again.
         """
         with self.database.transaction() as connection:
+            row = connection.execute(_SQL["claimed_with"], {"secret": secret}).fetchone() if again else None
             try:
-                with connection.transaction():
-                    row = self._claim_head(connection, device_id, secret)
+                row = row or self._claim_head(connection, device_id, secret)
             except psycopg.errors.UniqueViolation:
-                row = None
-            if row is None:
-                row = connection.execute(_SQL["claimed_with"], {"secret": secret}).fetchone()
+                raise StorageUnavailable("The same claim was being made.", "It is made again.") from None
         if row is None:
             return None
         return Claim(

@@ -35,8 +35,8 @@ _POLL_SECONDS = 0.01
 _MOST_CLIENTS = 20_000
 #: Connections for each database, at most: more than the cores can use only wait for each other.
 _MOST_EACH = 20
-#: Of the configured number of connections so many are left for whoever connects directly: migrations, people.
-_RESERVED = 10
+#: Of the configured number of connections so many are left for whoever connects directly: router, migrations, people.
+RESERVED = 10
 
 _TEMPLATE = """\
 ;; Rewritten at each start of Salamander.
@@ -103,7 +103,12 @@ def locate_pgbouncer(configured: str) -> Path | None:
 
 def pool_size(connections: int, databases: int) -> int:
     """Return how many of so many connections each database gets."""
-    return max(1, min(_MOST_EACH, (connections - _RESERVED) // databases))
+    return max(1, min(_MOST_EACH, (connections - RESERVED) // databases))
+
+
+def pooled_connections(connections: int) -> int:
+    """Return how many of so many connections PgBouncer opens, at most, for our two databases together."""
+    return 2 * pool_size(connections, 2)
 
 
 class PgBouncer:

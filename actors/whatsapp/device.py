@@ -194,6 +194,7 @@ class WhatsAppDevice:
             self._sending.add_done_callback(self._sending_ended)
 
     def _may_send(self, client: WhatsAppClient) -> bool:
+        # A client is busy when an earlier send is still under way in the library, its message in doubt meanwhile.
         return client.connected and not client.busy and self.state == "online"
 
     def _sending_ended(self, task: asyncio.Task[None]) -> None:
@@ -211,10 +212,11 @@ class WhatsAppDevice:
 
     async def _send_all(self, client: WhatsAppClient) -> None:
         give_up = functools.partial(self.tell, Unwell(self._generation))
-        # A client is busy when an earlier send is still under way in the library, its message in doubt meanwhile.
-        while not self._leaving and client is self._client and self._may_send(client):
-            if not await self._sender.send_next(client, give_up):
-                return
+
+        def may_send() -> bool:
+            return not self._leaving and client is self._client and self._may_send(client)
+
+        await self._sender.send_lane(client, may_send, give_up)
 
     def _start_check(self, number: str) -> None:
         """Ask WhatsApp about a number beside the mailbox; whoever wants to know looks for the answer's row."""

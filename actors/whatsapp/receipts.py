@@ -11,6 +11,7 @@ from storage import events
 if TYPE_CHECKING:
     from actors.whatsapp.events import ReceiptReceived
     from actors.whatsapp.services import Services
+    from storage.database import Connection
     from storage.outbox import Outbox
 
 #: Receipts by WhatsApp's words, and the stage they prove.
@@ -62,9 +63,13 @@ class Receipts:
             )
             for message_id in receipt.message_ids
         ]
-        await self._services.store(events.record, self._device_id, rows)
         moved = [(message_id, stage) for message_id in receipt.message_ids]
-        await self._services.run(lambda: self._outbox.apply_receipts(self._device_id, moved))
+
+        def write(connection: Connection) -> None:
+            events.record(connection, self._device_id, rows)
+            self._outbox.within(connection).apply_receipts(self._device_id, moved)
+
+        await self._services.store(write)
 
     async def _number_of(self, chat: str) -> str | None:
         """Return the phone number behind a private chat, if it is known."""

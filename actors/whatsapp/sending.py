@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import secrets
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from actors import uploads
 from actors.care import Rules
@@ -21,6 +22,8 @@ from storage.outbox import Claim, Orphan, Outbox
 if TYPE_CHECKING:
     from actors.whatsapp.client import WhatsAppClient
     from actors.whatsapp.services import Services
+
+Result = TypeVar("Result")
 
 #: After an attempt that certainly did not send, the lane waits 1 s, 2 s, 4 s … up to this many seconds.
 _LONGEST_HOLD = 60.0
@@ -49,55 +52,85 @@ class Sender:
         self._finished: list[bytes] = []
         self._late: set[asyncio.Task[None]] = set()
 
-    async def send_next(self, client: WhatsAppClient, give_up: Callable[[], None]) -> bool:
-        """Claim the head of the lane, send it over ``client`` and record what came of it.
+    async def send_lane(
+        self, client: WhatsAppClient, may_send: Callable[[], bool], give_up: Callable[[], None]
+    ) -> None:
+        """Send the lane's messages over ``client``, one after the other, as long as ``may_send``.
 
+        Each is claimed before anything of it is sent; what became of it is recorded together with the next claim.
         ``give_up`` is called when the library hangs before anything left: it must have the client closed, which makes
-        the library return. Returns whether there was a message. A cancelled attempt is settled by evidence later.
+        the library return. A cancelled attempt is settled by evidence later.
         """
-        secret = secrets.token_bytes(32)
-        claim = await self._services.run(lambda: self.outbox.claim(self._device_id, secret))
-        if claim is None:
-            return False
-        self._jid = client.jid
-        self.attempt_under_way = claim.attempt_id
-        try:
-            await self._send(claim, client, give_up)
-        finally:
-            self.attempt_under_way = None
-        return True
+        claim = await self._exchange(None) if may_send() else None
+        while claim is not None:
+            self._jid = client.jid
+            self.attempt_under_way = claim.attempt_id
+            try:
+                sent = await self._send(claim, client, give_up)
+                ended = None if sent is None else (claim, sent)
+                claim = await self._exchange(ended, claim_next=may_send())
+            finally:
+                self.attempt_under_way = None
 
-    async def _send(self, claim: Claim, client: WhatsAppClient, give_up: Callable[[], None]) -> None:
+    async def _exchange(self, ended: tuple[Claim, Sent] | None, *, claim_next: bool = True) -> Claim | None:
+        """Record that a message was sent, if one was, and claim the next, if any shall be: in one transaction."""
+        if ended is None and not claim_next:
+            return None
+        secret, asked = secrets.token_bytes(32), itertools.count()
+
+        def work(outbox: Outbox) -> Claim | None:
+            again = next(asked) > 0
+            if ended is not None:
+                outbox.sent(ended[0], ended[1].message_id)
+            return outbox.claim(self._device_id, secret, again=again) if claim_next else None
+
+        claim = await self._record(work)
+        if ended is not None:
+            message, sent = ended
+            await self._forget_secret(message.secret)
+            logger().info("Sent", device=self._name, message=message.message_id, whatsapp_id=sent.message_id)
+        return claim
+
+    async def _record(self, work: Callable[[Outbox], Result]) -> Result:
+        """Do something with the outbox, and return when it is committed, with what the shard's other devices record."""
+        return await self._services.store(lambda connection: work(self.outbox.within(connection)))
+
+    async def _send(self, claim: Claim, client: WhatsAppClient, give_up: Callable[[], None]) -> Sent | None:
+        """Send a claimed message. Return WhatsApp's answer, which is yet to be recorded; any other outcome is."""
         if not await self._recipient_is_there(claim, client):
-            return
+            return None
         try:
             content = await self._content_of(claim)
         except MediaNotFetched as error:
             reason = str(error)
             if error.for_good:
-                await self._services.run(lambda: self.outbox.failed(claim, "media_not_fetched", reason))
+                await self._record(lambda outbox: outbox.failed(claim, "media_not_fetched", reason))
             else:
                 await self._not_sent(claim, "media_not_fetched", reason)
-            return
+            return None
         with self._services.recorder.inside(self._device_id):
             call = asyncio.ensure_future(client.send(claim.recipient, content, claim.secret))
             finished, _ = await asyncio.wait({call}, timeout=self._services.settings.send_seconds)
         if not finished:
             finding = await self._find(claim)
             if finding.verdict is Verdict.UNKNOWN:
-                await self._services.run(
-                    lambda: self.outbox.in_doubt(
+                await self._record(
+                    lambda outbox: outbox.in_doubt(
                         claim, "no_answer", "WhatsApp did not answer in time.", finding.message_id
                     )
                 )
                 self._watch_late_answer(claim, call)
                 give_up()  # the library is busy with it for another minute; the lane must not wait for that
-                return
+                return None
             logger().warning("The library hangs before sending; closing its client", device=self._name)
             give_up()
         with contextlib.suppress(ClientError):
             await asyncio.wait({call})
-        await self._record_answer(claim, call)
+        failure = call.exception()
+        if failure is None:
+            return call.result()
+        await self._record_failure(claim, failure)
+        return None
 
     async def _recipient_is_there(self, claim: Claim, client: WhatsAppClient) -> bool:
         """Return whether the message may go as far as its recipient is concerned; if not, record why.
@@ -120,7 +153,7 @@ class Sender:
             await self._services.store(care.note_check, claim.recipient, there)
         if not there:
             reason = "The number is not on WhatsApp."
-            await self._services.run(lambda: self.outbox.failed(claim, "not_on_whatsapp", reason))
+            await self._record(lambda outbox: outbox.failed(claim, "not_on_whatsapp", reason))
             logger().warning("Not on WhatsApp", device=self._name, message=claim.message_id)
         return there
 
@@ -140,17 +173,11 @@ class Sender:
             sentence = f"The uploaded file cannot be read on this host ({type(error).__name__})."
             raise MediaNotFetched(sentence, for_good=True) from None
 
-    async def _record_answer(self, claim: Claim, call: asyncio.Future[Sent]) -> None:
-        """Record the outcome of a call that has returned."""
-        error = call.exception()
-        if error is None:
-            sent = call.result()
-            await self._services.run(lambda: self.outbox.sent(claim, sent.message_id))
-            await self._forget_secret(claim.secret)
-            logger().info("Sent", device=self._name, message=claim.message_id, whatsapp_id=sent.message_id)
-        elif isinstance(error, SendRefused):
+    async def _record_failure(self, claim: Claim, error: BaseException) -> None:
+        """Record the outcome of a call that has ended with an error."""
+        if isinstance(error, SendRefused):
             code, reason = error.code, str(error)
-            await self._services.run(lambda: self.outbox.failed(claim, code, reason))
+            await self._record(lambda outbox: outbox.failed(claim, code, reason))
             logger().warning("Refused", device=self._name, message=claim.message_id, reason=reason)
         elif isinstance(error, NotSent):
             await self._not_sent(claim, error.code, str(error))
@@ -169,13 +196,13 @@ class Sender:
         """Put a message that certainly did not leave back at the head of its lane, and let the lane breathe."""
         if code in _MEDIA_FAULTS and claim.attempt >= _MEDIA_ATTEMPTS:
             # The lane must not wait for one file for ever.
-            await self._services.run(lambda: self.outbox.failed(claim, code, reason))
+            await self._record(lambda outbox: outbox.failed(claim, code, reason))
             logger().warning("Given up on its media", device=self._name, message=claim.message_id, reason=reason)
             return
         seconds = min(_LONGEST_HOLD, 2.0 ** min(claim.attempt - 1, 10))
-        await self._services.run(lambda: self.outbox.queued_again(claim, code, reason))
+        await self._record(lambda outbox: outbox.queued_again(claim, code, reason))
         if claim.attempt > 1:
-            await self._services.run(lambda: self.outbox.hold_lane(self._device_id, seconds, reason))
+            await self._record(lambda outbox: outbox.hold_lane(self._device_id, seconds, reason))
         logger().warning(
             "Not sent; queued again", device=self._name, message=claim.message_id, reason=reason, code=code
         )
@@ -185,7 +212,7 @@ class Sender:
         if finding.verdict is Verdict.NEVER_LEFT:
             await self._not_sent(claim, code, f"{reason} It never left: no secret was stored.")
             return
-        await self._services.run(lambda: self.outbox.in_doubt(claim, code, reason, finding.message_id))
+        await self._record(lambda outbox: outbox.in_doubt(claim, code, reason, finding.message_id))
         logger().warning("In doubt", device=self._name, message=claim.message_id, reason=reason)
 
     async def settle_orphans(self, jid: str | None) -> int:
@@ -211,7 +238,7 @@ class Sender:
         for orphan in orphans:
             noted = self.journal.message_id_of(orphan.attempt_id)
             finding = weigh(found.get(orphan.secret), noted, store_intact=intact and orphan.session_stands)
-            await self._services.run(self._outcome_of(orphan, finding, what))
+            await self._record(self._outcome_of(orphan, finding, what))
             logger().info(
                 "Settled an attempt that nobody was at any more",
                 device=self._name,
@@ -220,12 +247,12 @@ class Sender:
                 whatsapp_id=finding.message_id,
             )
 
-    def _outcome_of(self, orphan: Orphan, finding: Finding, what: str) -> Callable[[], None]:
+    def _outcome_of(self, orphan: Orphan, finding: Finding, what: str) -> Callable[[Outbox], None]:
         if finding.verdict is Verdict.NEVER_LEFT:
             again = f"{what} before the message left; it is sent again."
-            return lambda: self.outbox.queued_again(orphan, "never_left", again)
+            return lambda outbox: outbox.queued_again(orphan, "never_left", again)
         doubt = f"{what} while the message was on its way."
-        return lambda: self.outbox.in_doubt(orphan, "process_ended", doubt, finding.message_id)
+        return lambda outbox: outbox.in_doubt(orphan, "process_ended", doubt, finding.message_id)
 
     async def _find(self, claim: Claim) -> Finding:
         found, intact = await self._look_up([claim.secret], self._jid)
@@ -250,10 +277,10 @@ class Sender:
             error = call.exception()
             if error is None:
                 sent = call.result()
-                await self._services.run(lambda: self.outbox.sent(claim, sent.message_id, "Answered late."))
+                await self._record(lambda outbox: outbox.sent(claim, sent.message_id, "Answered late."))
             elif isinstance(error, SendRefused):
                 code, reason = error.code, f"{error} (Answered late.)"
-                await self._services.run(lambda: self.outbox.failed(claim, code, reason))
+                await self._record(lambda outbox: outbox.failed(claim, code, reason))
 
         task = asyncio.ensure_future(wait())
         self._late.add(task)

@@ -36,9 +36,17 @@ from actors.whatsapp.flight_recorder import FlightRecorder
 from actors.whatsapp.services import DATABASE_THREADS, Services
 from config.daemon import loopback_endpoint
 from config.logging import logger
-from storage.connection_cap import shard_connections
+from storage.connection_cap import connection_past_pgbouncer, shard_connections
 from storage.credentials import CredentialSeal
-from storage.database import WHATSMEOW_DATABASE, PooledConnections, ThroughPooler, database_url, whatsmeow_url
+from storage.database import (
+    WHATSMEOW_DATABASE,
+    PooledConnections,
+    ThroughPooler,
+    database_url,
+    direct_url,
+    whatsmeow_url,
+)
+from storage.pgbouncer import RESERVED, pooled_connections
 from storage.pooler import Pooler
 from supervisors.devices import DeviceSupervisor
 from supervisors.processes import memory_mb, open_descriptors, raise_descriptor_limit
@@ -234,7 +242,7 @@ class WhatsAppShard(SupervisedChild):
             home=self.home,
             settings=self.settings,
             owner=self.start.owner,
-            database=PooledConnections(database_url(self.home, self.settings), self._connections()),
+            database=self._database(),
             sessions=PooledConnections(store_url, 1),
             seal=CredentialSeal(self.home.credentials_key),
             loopback=endpoint is not None,
@@ -256,12 +264,17 @@ class WhatsAppShard(SupervisedChild):
             await asyncio.sleep(0.5)
         await watch
 
-    def _connections(self) -> int:
-        """Return how many connections of its own this shard may have; PgBouncer bounds those to the server itself."""
-        bounded = self.settings.database_url is None
-        if bounded and not isinstance(database_url(self.home, self.settings), ThroughPooler):
-            return shard_connections(self.settings.database_connections, self.settings.max_shards)
-        return DATABASE_THREADS
+    def _database(self) -> PooledConnections:
+        """Return this shard's connections to Salamander's tables: past PgBouncer, as far as the server has room."""
+        url, direct = database_url(self.home, self.settings), direct_url(self.home, self.settings)
+        cap, shards = self.settings.database_connections, self.settings.max_shards
+        if self.settings.database_url is not None:
+            return PooledConnections(direct, DATABASE_THREADS)
+        if not isinstance(url, ThroughPooler):
+            return PooledConnections(direct, shard_connections(cap, shards))
+        if connection_past_pgbouncer(cap, shards, pooled=pooled_connections(cap), others=RESERVED):
+            return PooledConnections(direct, 1)
+        return PooledConnections(url, DATABASE_THREADS)
 
     async def _store(self) -> str:
         """Return where the library finds its store: before the embedded server, PgBouncer or a pooler of our own."""
