@@ -14,10 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.support.accepting import measure_accepting
 from benchmarks.support.bench import Benchmark
+from benchmarks.support.daemon_watch import DaemonWatch
 from benchmarks.support.fleet_trial import bring_up
 from benchmarks.support.plain import let_send, orders_beside, plain_process
 from benchmarks.support.seeding import Link, make_links, seed_home
@@ -105,11 +108,14 @@ def _compare(bench: Benchmark, clients: int, each: int, rounds: int) -> dict[str
         with plain_process(orders_beside(trial), [link.jid for link in plain_links]) as plain:
             flow_through(trial, names, 1, 300)  # the sessions with the recipients are made by each first message
             let_send(plain, to, ["warm-up"])
-            shard_rates, plain_rates = [], []
+            shard_rates: list[float] = []
+            plain_rates: list[float] = []
+            plain_cpu: dict[str, float] = {}
             for number in range(rounds):
                 flow = flow_through(trial, names, each, 300)
                 shard_rates.append(flow.per_second)
-                plain_rates.append(_plain_rate(trial, plain, to, number, each))
+                rate, plain_cpu = _plain_rate(trial, plain, to, number, each)
+                plain_rates.append(rate)
                 bench.say(f"one shard {shard_rates[-1]:.1f}/s, plain neonize {plain_rates[-1]:.1f}/s")
     shard_rate, plain_rate = sum(shard_rates) / rounds, sum(plain_rates) / rounds
     return {
@@ -120,14 +126,27 @@ def _compare(bench: Benchmark, clients: int, each: int, rounds: int) -> dict[str
         "shard_rounds": [round(rate, 1) for rate in shard_rates],
         "plain_rounds": [round(rate, 1) for rate in plain_rates],
         "cpu_ms_per_message": flow.as_dict()["cpu_ms_per_message"],
+        "plain_cpu_ms_per_message": plain_cpu,
     }
 
 
-def _plain_rate(trial: Trial, plain: Any, to: list[str], number: int, each: int) -> float:
+def _plain_rate(trial: Trial, plain: Any, to: list[str], number: int, each: int) -> tuple[float, dict[str, float]]:
+    """Return messages a second, and milliseconds of CPU time of each message by who took them."""
     mark = f"plain-{number}"
+    watch = DaemonWatch(trial)
+    pids = watch.pids()
+    before, process = watch.moment(pids).cpu, psutil.Process(plain.pid)
+    began = sum(process.cpu_times()[:2])
     let_send(plain, to, [f"{mark} {position}" for position in range(each)])
     moments = await_decrypted(trial, mark, len(to) * each, time.time() + 300)
-    return steady_rate(sorted(moments.values()))
+    after = watch.moment(pids).cpu
+    watch.close()
+    taken: dict[str, float] = {
+        group: after[group] - before[group] for group in ("postgres", "pgbouncer", "simulator") if group in before
+    }
+    taken["plain"] = sum(process.cpu_times()[:2]) - began
+    per_message = {group: round(1000 * seconds / len(moments), 2) for group, seconds in taken.items()}
+    return steady_rate(sorted(moments.values())), per_message
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import psycopg
+
 from storage import deliveries
 from storage.database import Connection, Row
 from storage.deliveries import Known, name_of, reference_name
@@ -138,28 +140,40 @@ def exchange(
         secrets: the lanes to claim from, by device, each with the secret of its next attempt.
         again: the answer to the same exchange was lost: what it claimed is given again.
     """
-    heads: list[Head] = []
     wanted = dict(secrets or {})
-    if again and wanted:
-        rows = connection.execute(_SQL["claimed_with"], {"secrets": list(wanted.values())}).fetchall()
-        heads = [_head(row) for row in rows]
-        for head in heads:
-            del wanted[head.lane.device_id]
+    heads = claimed_before(connection, wanted) if again else []
+    for head in heads:
+        del wanted[head.lane.device_id]
     with connection.pipeline():
         if ended:
-            _record(connection, ended)
+            known = [Known(each.message_id, each.device_id, _names(each)) for each in ended]
+            deliveries.lock(connection, (name for each in known for name in each.names))
+            record(connection, ended)
+            # A report may have overtaken the reply.
+            deliveries.apply(connection, known)
         if holds:
             _hold(connection, holds)
         if wanted:
-            arguments = {"device_ids": list(wanted), "secrets": list(wanted.values()), "owner": owner}
-            heads += [_head(row) for row in connection.execute(_SQL["claim"], arguments)]
+            heads += claim(connection, owner, wanted)
     return heads
 
 
-def _record(connection: Connection, ended: Sequence[Ended]) -> None:
-    known = [Known(each.message_id, each.device_id, _names(each)) for each in ended]
-    deliveries.lock(connection, (name for each in known for name in each.names))
-    connection.execute(
+def claimed_before(connection: Connection, secrets: Mapping[int, bytes]) -> list[Head]:
+    """Return what was claimed with these secrets and is still open: the answer to the claim was lost."""
+    if not secrets:
+        return []
+    return [_head(row) for row in connection.execute(_SQL["claimed_with"], {"secrets": list(secrets.values())})]
+
+
+def claim(connection: Connection, owner: str, secrets: Mapping[int, bytes]) -> list[Head]:
+    """Claim the heads of these lanes, each with its secret; return one for each."""
+    arguments = {"device_ids": list(secrets), "secrets": list(secrets.values()), "owner": owner}
+    return [_head(row) for row in connection.execute(_SQL["claim"], arguments)]
+
+
+def record(connection: Connection, ended: Sequence[Ended]) -> psycopg.Cursor[Row]:
+    """Record outcomes, each once; return a cursor on the messages that they moved."""
+    return connection.execute(
         _SQL["record"],
         {
             "message_ids": [each.message_id for each in ended],
@@ -170,8 +184,6 @@ def _record(connection: Connection, ended: Sequence[Ended]) -> None:
             "external_ids": [None if each.external_id is None else storable(each.external_id) for each in ended],
         },
     )
-    # A report may have overtaken the reply.
-    deliveries.apply(connection, known)
 
 
 def _hold(connection: Connection, holds: Sequence[Hold]) -> None:
@@ -211,6 +223,7 @@ def _head(row: Row) -> Head:
             media_url=row["media_url"],
             media_name=row["media_name"],
             secret=bytes(row["secret"]),
+            on_whatsapp=row["on_whatsapp"],
         ),
         limited=False,
         again=False,

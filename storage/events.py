@@ -14,6 +14,8 @@ from storage.text import storable, storable_value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import psycopg
+
     from storage.database import Connection, Row
 
 _SQL = queries("events")
@@ -35,16 +37,20 @@ class Event:
 
 def record(connection: Connection, device_id: int, events: Sequence[Event]) -> list[str]:
     """Write events, leaving alone those that are known already; return the external ids of the new ones."""
-    rows = connection.execute(
+    return [row["external_id"] for row in record_of(connection, [device_id] * len(events), events)]
+
+
+def record_of(connection: Connection, device_ids: Sequence[int], events: Sequence[Event]) -> psycopg.Cursor[Row]:
+    """Write events of many devices likewise; return a cursor on the external ids of the new ones."""
+    return connection.execute(
         _SQL["record"],
         {
-            "device_id": device_id,
+            "device_ids": list(device_ids),
             "kinds": [event.kind for event in events],
             "external_ids": [_key(event.external_id) for event in events],
             "bodies": [json.dumps(storable_value(event.body)) for event in events],
         },
     )
-    return [row["external_id"] for row in rows]
 
 
 @dataclass(frozen=True, order=True)

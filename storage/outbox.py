@@ -301,14 +301,14 @@ class Outbox:
         its message went on (it was queued or sent again) counts like a receipt.
         """
         with self.database.transaction() as connection:
-            _lock_external_ids(connection, [] if external_id is None else [external_id])
+            lock_external_ids(connection, [] if external_id is None else [external_id])
             settled = _settle(connection, attempt, "sent", "sent", reason, external_id, ("sending", "in_doubt"))
             if external_id is None:
                 return
             if settled:
-                _apply_known_receipts(connection, attempt.device_id, external_id)
+                apply_receipts(connection, [(attempt.device_id, external_id, None)])
             else:
-                _count_late_answer(connection, attempt, external_id)
+                count_late_answer(connection, attempt, external_id)
 
     def failed(self, attempt: Attempt, code: str, reason: str) -> None:
         """Record that the message was refused for good."""
@@ -359,8 +359,9 @@ class Outbox:
     def apply_receipts(self, device_id: int, receipts: Sequence[tuple[str, str]]) -> int:
         """Apply (external id, stage) receipts, stage being sent, delivered or read; return how many moved."""
         with self.database.transaction() as connection:
-            _lock_external_ids(connection, [external_id for external_id, _ in receipts])
-            return _apply_receipts(connection, device_id, receipts)
+            lock_external_ids(connection, [external_id for external_id, _ in receipts])
+            moved = apply_receipts(connection, [(device_id, external_id, stage) for external_id, stage in receipts])
+            return len(moved.fetchall())
 
     def _settle_one(
         self,
@@ -379,10 +380,10 @@ class Outbox:
             ]
             if external_id is not None:
                 doubtful.append((attempt.device_id, external_id))
-            _lock_external_ids(connection, [each for _, each in doubtful])
+            lock_external_ids(connection, [each for _, each in doubtful])
             if _settle(connection, attempt, state, code, reason, external_id, origin):
                 for device_id, each in doubtful:
-                    _apply_known_receipts(connection, device_id, each)
+                    apply_receipts(connection, [(device_id, each, None)])
 
 
 def _settle(
@@ -410,34 +411,32 @@ def _settle(
     return row is not None
 
 
-def _count_late_answer(connection: Connection, attempt: Attempt, external_id: str) -> None:
+def count_late_answer(connection: Connection, attempt: Attempt, external_id: str) -> None:
     """Take an answer that came after its attempt was in doubt and its message had moved on as a receipt."""
     arguments = {"attempt_id": attempt.attempt_id, "external_id": external_id}
     if connection.execute(_SQL["name_doubt"], arguments).fetchone() is None:
         return
     body = {"message_id": external_id, "stage": "sent"}
     events.record(connection, attempt.device_id, [events.Event("receipt", f"{external_id}:sent", body)])
-    _apply_receipts(connection, attempt.device_id, [(external_id, "sent")])
+    apply_receipts(connection, [(attempt.device_id, external_id, "sent")])
 
 
-def _lock_external_ids(connection: Connection, external_ids: Sequence[str]) -> None:
+def lock_external_ids(connection: Connection, external_ids: Sequence[str]) -> None:
+    """Let one at a time of those go on that learn a message's id and those that bring its receipts."""
     connection.execute(_SQL["lock_external_ids"], {"external_ids": list(external_ids)})
 
 
-def _apply_receipts(connection: Connection, device_id: int, receipts: Sequence[tuple[str, str]]) -> int:
+def apply_receipts(connection: Connection, receipts: Sequence[tuple[int, str, str | None]]) -> psycopg.Cursor[Row]:
+    """Apply (device, external id, stage) receipts; return a cursor on the messages that moved.
+
+    Stage None: whatever was reported of that id before.
+    """
     arguments = {
-        "device_id": device_id,
-        "external_ids": [external_id for external_id, _ in receipts],
-        "stages": [stage for _, stage in receipts],
+        "device_ids": [device_id for device_id, _, _ in receipts],
+        "external_ids": [external_id for _, external_id, _ in receipts],
+        "stages": [stage for _, _, stage in receipts],
     }
-    return len(connection.execute(_SQL["apply_receipts"], arguments).fetchall())
-
-
-def _apply_known_receipts(connection: Connection, device_id: int, external_id: str) -> None:
-    arguments = {"device_id": device_id, "external_id": external_id}
-    stages = [row["stage"] for row in connection.execute(queries("events")["receipts_of"], arguments)]
-    if stages:
-        _apply_receipts(connection, device_id, [(external_id, stage) for stage in stages])
+    return connection.execute(_SQL["apply_receipts"], arguments)
 
 
 def expire_everywhere(connection: Connection) -> None:

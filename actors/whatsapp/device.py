@@ -99,7 +99,7 @@ class WhatsAppDevice:
         self._departed = False
         self._ban_seconds: float | None = None
         self._sender = Sender(services, row.id, row.name, owner)
-        self._receipts = Receipts(services, row.id, self._sender.outbox)
+        self._receipts = Receipts(services, row.id)
         self._sending: asyncio.Task[None] | None = None
         self._checks: set[asyncio.Task[None]] = set()
 

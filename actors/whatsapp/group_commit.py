@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from config.errors import StorageUnavailable
 from storage.database import Connection, Database
+from storage.dispatch import Head
+from storage.turns import Turn, take
 
 Result = TypeVar("Result")
 
@@ -20,36 +22,49 @@ Result = TypeVar("Result")
 _MOST_TOGETHER = 100
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Piece:
-    """Work to do in a transaction, and where its outcome goes."""
+    """Work to do in a transaction, and where its outcome goes. ``tried``: it was begun before."""
 
-    work: Callable[[Connection], Any]
+    work: Callable[[Connection], Any] | Turn
     outcome: asyncio.Future[Any]
+    tried: bool = False
 
 
 class GroupCommit:
-    """Does pieces of storage work in the order they came, many in one transaction.
+    """Does pieces of storage work, many in one transaction: lanes' turns all at once, others in the order they came.
 
     Args:
         database: where.
+        owner: this process instance, as it stands in the outbox's attempts.
         run: runs blocking work beside the event loop; while PostgreSQL is away it waits, and does it again.
     """
 
-    def __init__(self, database: Database, run: Callable[[Callable[[], list[Any]]], Awaitable[list[Any]]]) -> None:
+    def __init__(
+        self, database: Database, owner: str, run: Callable[[Callable[[], list[Any]]], Awaitable[list[Any]]]
+    ) -> None:
         self._database = database
+        self._owner = owner
         self._run = run
         self._waiting: list[_Piece] = []
         self._working: asyncio.Task[None] | None = None
 
     async def store(self, work: Callable[[Connection], Result]) -> Result:
         """Do ``work(connection)`` and return its result once it is committed. It must bear being repeated."""
+        result: Result = await self._done(work)
+        return result
+
+    async def turn(self, turn: Turn) -> Head | None:
+        """Do what a lane wants, and return what was found at its head once that is committed."""
+        head: Head | None = await self._done(turn)
+        return head
+
+    async def _done(self, work: Callable[[Connection], Any] | Turn) -> Any:
         piece = _Piece(work, asyncio.get_running_loop().create_future())
         self._waiting.append(piece)
         if self._working is None or self._working.done():
             self._working = asyncio.ensure_future(self._work())
-        result: Result = await piece.outcome
-        return result
+        return await piece.outcome
 
     async def _work(self) -> None:
         while self._waiting:
@@ -64,9 +79,14 @@ class GroupCommit:
 
     def _commit(self, pieces: list[_Piece]) -> list[Any]:
         """Return each piece's result, or the exception that it raised."""
+        again = any(piece.tried for piece in pieces)
+        for piece in pieces:
+            piece.tried = True
+        turns = [piece.work for piece in pieces if isinstance(piece.work, Turn)]
         try:
             with self._database.transaction() as connection:
-                return [piece.work(connection) for piece in pieces]
+                heads = iter(take(connection, self._owner, turns, again=again) if turns else ())
+                return [next(heads) if isinstance(piece.work, Turn) else piece.work(connection) for piece in pieces]
         except StorageUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - it is handed to whoever asked

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from actors.whatsapp.inbound import number_behind
 from actors.whatsapp.receipt_journal import ReceiptJournal
-from storage import events
+from storage.events import Event
+from storage.turns import Receipt, Turn
 
 if TYPE_CHECKING:
     from actors.whatsapp.events import ReceiptReceived
     from actors.whatsapp.services import Services
-    from storage.database import Connection
-    from storage.outbox import Outbox
 
 #: Receipts by WhatsApp's words, and the stage they prove.
 _STAGES = {"delivered": "delivered", "read": "read", "played": "read", "sender": "sent"}
@@ -23,10 +22,9 @@ _NUMBERS = 1000
 class Receipts:
     """What recipients' phones confirm to one device."""
 
-    def __init__(self, services: Services, device_id: int, outbox: Outbox) -> None:
+    def __init__(self, services: Services, device_id: int) -> None:
         self._services = services
         self._device_id = device_id
-        self._outbox = outbox
         self._journal = ReceiptJournal(services.home.journal, device_id)
         self._numbers: dict[str, str] = {}
 
@@ -49,27 +47,25 @@ class Receipts:
         if stage is None:
             return
         number = await self._number_of(receipt.chat)
-        rows = [
-            events.Event(
-                "receipt",
-                f"{message_id}:{stage}",
-                {
-                    "message_id": message_id,
-                    "stage": stage,
-                    "chat": receipt.chat,
-                    "chat_number": number,
-                    "time": receipt.timestamp,
-                },
+        receipts = tuple(
+            Receipt(
+                Event(
+                    "receipt",
+                    f"{message_id}:{stage}",
+                    {
+                        "message_id": message_id,
+                        "stage": stage,
+                        "chat": receipt.chat,
+                        "chat_number": number,
+                        "time": receipt.timestamp,
+                    },
+                ),
+                message_id,
+                stage,
             )
             for message_id in receipt.message_ids
-        ]
-        moved = [(message_id, stage) for message_id in receipt.message_ids]
-
-        def write(connection: Connection) -> None:
-            events.record(connection, self._device_id, rows)
-            self._outbox.within(connection).apply_receipts(self._device_id, moved)
-
-        await self._services.store(write)
+        )
+        await self._services.turn(Turn(self._device_id, receipts=receipts))
 
     async def _number_of(self, chat: str) -> str | None:
         """Return the phone number behind a private chat, if it is known."""

@@ -16,8 +16,9 @@ from actors.whatsapp import session
 from actors.whatsapp.events import ClientError, Content, NotSent, SendRefused, Sent
 from actors.whatsapp.evidence import Finding, SecretJournal, Verdict, weigh
 from config.logging import logger
-from storage import care
+from storage import care, turns
 from storage.outbox import Claim, Orphan, Outbox
+from storage.turns import Turn
 
 if TYPE_CHECKING:
     from actors.whatsapp.client import WhatsAppClient
@@ -43,7 +44,8 @@ class Sender:
         self._services = services
         self._device_id = device_id
         self._name = name
-        self.outbox = Outbox(services.database, owner, Rules.of(services.settings))
+        self._rules = Rules.of(services.settings)
+        self.outbox = Outbox(services.database, owner, self._rules)
         self.journal = SecretJournal(services.home.journal, device_id)
         #: The attempt under way, for the journal (read from the library's thread).
         self.attempt_under_way: int | None = None
@@ -74,22 +76,27 @@ class Sender:
 
     async def _exchange(self, ended: tuple[Claim, Sent] | None, *, claim_next: bool = True) -> Claim | None:
         """Record that a message was sent, if one was, and claim the next, if any shall be: in one transaction."""
-        if ended is None and not claim_next:
-            return None
-        secret, asked = secrets.token_bytes(32), itertools.count()
-
-        def work(outbox: Outbox) -> Claim | None:
-            again = next(asked) > 0
-            if ended is not None:
-                outbox.sent(ended[0], ended[1].message_id)
-            return outbox.claim(self._device_id, secret, again=again) if claim_next else None
-
-        claim = await self._record(work)
+        outcome = None if ended is None else turns.sent(ended[0], ended[1].message_id)
+        # Rules that hold for every device must be asked before a claim.
+        at_once = claim_next and not self._rules.everywhere
+        head = None
+        if outcome is not None or at_once:
+            secret = secrets.token_bytes(32) if at_once else None
+            head = await self._services.turn(Turn(self._device_id, sent=outcome, secret=secret))
         if ended is not None:
             message, sent = ended
             await self._forget_secret(message.secret)
             logger().info("Sent", device=self._name, message=message.message_id, whatsapp_id=sent.message_id)
-        return claim
+        if not claim_next or (head is not None and head.claim is not None):
+            return None if head is None else head.claim
+        if not at_once or (head is not None and (head.limited or head.again)):
+            return await self._claim_by_the_rules()
+        return None
+
+    async def _claim_by_the_rules(self) -> Claim | None:
+        """Claim the head of a lane that is limited, or whose first message was cancelled just now."""
+        secret, asked = secrets.token_bytes(32), itertools.count()
+        return await self._record(lambda outbox: outbox.claim(self._device_id, secret, again=next(asked) > 0))
 
     async def _record(self, work: Callable[[Outbox], Result]) -> Result:
         """Do something with the outbox, and return when it is committed, with what the shard's other devices record."""

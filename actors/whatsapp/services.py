@@ -19,6 +19,8 @@ from config.logging import logger
 from config.settings import Settings
 from storage.credentials import CredentialSeal
 from storage.database import Connection, Database
+from storage.dispatch import Head
+from storage.turns import Turn
 
 if TYPE_CHECKING:
     from actors.whatsapp.dialing import DialGate
@@ -60,7 +62,7 @@ class Services:
 
     def __post_init__(self) -> None:
         self._threads = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="database")
-        self._together = GroupCommit(self.database, self.run)
+        self._together = GroupCommit(self.database, self.owner, self.run)
 
     async def run(self, function: Callable[[], Result]) -> Result:
         """Run blocking storage work beside the devices; while PostgreSQL is away, wait and do it again."""
@@ -89,6 +91,10 @@ class Services:
         What several devices store at the same moment is committed together.
         """
         return await self._together.store(lambda connection: function(connection, *arguments, **options))
+
+    async def turn(self, turn: Turn) -> Head | None:
+        """Do what a lane wants of the outbox, together with others; return what was found at its head."""
+        return await self._together.turn(turn)
 
     async def look(
         self,

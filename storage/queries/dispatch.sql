@@ -78,7 +78,13 @@ with lane as materialized (
 )
 select lane.id as device_id, lane.name, lane.base_url, lane.credentials, lane.proxy, lane.secret, lane.limited,
        moved.id, moved.state, moved.attempts, moved.recipient, moved.kind, moved.body, moved.media_url,
-       moved.media_name, tried.id as attempt_id
+       moved.media_name, tried.id as attempt_id,
+       (
+           select c.on_whatsapp
+           from number_check c
+           where c.number = moved.recipient
+             and c.checked_at > now() - case when c.on_whatsapp then interval '30 days' else interval '1 day' end
+       ) as on_whatsapp
 from lane
 left join moved on moved.device_id = lane.id
 left join tried on tried.message_id = moved.id;
@@ -86,7 +92,8 @@ left join tried on tried.message_id = moved.id;
 -- The claims that were made with these secrets and are still open.
 -- name: claimed_with
 select d.id as device_id, d.name, d.base_url, d.credentials, d.proxy, a.secret, false as limited,
-       o.id, o.state, o.attempts, o.recipient, o.kind, o.body, o.media_url, o.media_name, a.id as attempt_id
+       o.id, o.state, o.attempts, o.recipient, o.kind, o.body, o.media_url, o.media_name, a.id as attempt_id,
+       null::boolean as on_whatsapp
 from attempt a
 join outbox o on o.id = a.message_id
 join device d on d.id = a.device_id

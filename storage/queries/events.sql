@@ -1,17 +1,11 @@
 -- Record events; one that is known already is not recorded twice.
 -- name: record
 insert into event (device_id, kind, external_id, body)
-select %(device_id)s, kind, external_id, body
-from unnest(%(kinds)s::text[], %(external_ids)s::text[], %(bodies)s::jsonb[]) as e (kind, external_id, body)
+select device_id, kind, external_id, body
+from unnest(%(device_ids)s::bigint[], %(kinds)s::text[], %(external_ids)s::text[], %(bodies)s::jsonb[])
+     as e (device_id, kind, external_id, body)
 on conflict do nothing
 returning external_id;
-
--- Receipts that are known for a message, in case they came before its id was.
--- name: receipts_of
-select distinct body ->> 'stage' as stage
-from event
-where device_id = %(device_id)s and kind = 'receipt'
-  and external_id = any(array[%(external_id)s || ':sent', %(external_id)s || ':delivered', %(external_id)s || ':read']);
 
 -- Events after an id, oldest first.
 -- name: after

@@ -206,20 +206,31 @@ from (
     order by key
 ) as keys;
 
--- Apply receipts: sent -> delivered -> read; an in-doubt message that got a receipt was sent.
+-- Apply receipts: sent -> delivered -> read; an in-doubt message that got a receipt was sent. Where no stage is given,
+-- whatever was reported of that id before counts: receipts may come before it is known whose id it is.
 -- A later stage never goes back to an earlier one. A receipt for an attempt that ended in doubt proves that the message
 -- arrived, whatever became of it since: one that was queued again is not sent a second time. While it is being sent
 -- again, it is left alone: that attempt's own outcome comes first, and asks then.
 -- name: apply_receipts
-with arrived as (
-    select external_id, stage
-    from unnest(%(external_ids)s::text[], %(stages)s::text[]) as r (external_id, stage)
+with told as (
+    select device_id, external_id, stage
+    from unnest(%(device_ids)s::bigint[], %(external_ids)s::text[], %(stages)s::text[])
+         as r (device_id, external_id, stage)
+), arrived as (
+    select device_id, external_id, stage from told where stage is not null
+    union all
+    select told.device_id, told.external_id, e.body ->> 'stage'
+    from told
+    cross join unnest(array['sent', 'delivered', 'read']) as known (stage)
+    join event e on e.device_id = told.device_id and e.kind = 'receipt'
+        and e.external_id = told.external_id || ':' || known.stage
+    where told.stage is null
 ), concerned as (
     select o.id, arrived.stage, false as of_doubt
-    from arrived join outbox o on o.device_id = %(device_id)s and o.external_id = arrived.external_id
+    from arrived join outbox o on o.device_id = arrived.device_id and o.external_id = arrived.external_id
     union all
     select a.message_id, arrived.stage, true
-    from arrived join attempt a on a.device_id = %(device_id)s and a.external_id = arrived.external_id
+    from arrived join attempt a on a.device_id = arrived.device_id and a.external_id = arrived.external_id
 ), furthest as (
     select distinct on (id) id, stage, bool_or(of_doubt) over (partition by id) as of_doubt
     from concerned

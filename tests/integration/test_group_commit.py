@@ -46,7 +46,7 @@ def together(
     run: Callable[[Callable[[], list[Any]]], Awaitable[list[Any]]] = in_thread,
 ) -> list[Any]:
     async def main() -> list[Any]:
-        group = GroupCommit(database, run)
+        group = GroupCommit(database, "tests", run)
         return await asyncio.gather(*(group.store(work) for work in works), return_exceptions=True)
 
     return asyncio.run(main())
@@ -73,7 +73,7 @@ def test_one_that_fails_takes_nobody_along(database: PooledConnections) -> None:
 
 def test_whoever_stops_waiting_stops_nobody(database: PooledConnections) -> None:
     async def main() -> int:
-        group = GroupCommit(database, in_thread)
+        group = GroupCommit(database, "tests", in_thread)
         impatient = asyncio.ensure_future(group.store(note(1)))
         await asyncio.sleep(0)
         impatient.cancel()
@@ -106,7 +106,7 @@ def test_an_error_of_the_whole_is_told_to_all_and_the_next_works(database: Poole
         return await asyncio.to_thread(work)
 
     async def main() -> list[Any]:
-        group = GroupCommit(database, once_broken)
+        group = GroupCommit(database, "tests", once_broken)
         first = await asyncio.gather(group.store(note(1)), group.store(note(2)), return_exceptions=True)
         return [*map(type, first), await group.store(note(3))]
 

@@ -19,7 +19,7 @@ from config.home import Home
 from config.settings import Settings
 from storage import care, devices, events, outbox
 from storage.database import Connection, Database, SingleConnection
-from storage.outbox import NewMessage, Outbox
+from storage.outbox import NewMessage
 from tests.integration.conftest import NewDatabase
 from tests.support.outbox import accept
 
@@ -135,7 +135,7 @@ def test_what_is_not_said_to_us_or_by_nobody_known_opts_nobody_out(
 def test_a_receipt_is_recorded_once_with_the_number_behind_its_chat(
     services: Services, connection: Connection, device_id: int
 ) -> None:
-    receipts = Receipts(services, device_id, Outbox(services.database, "tests"))
+    receipts = Receipts(services, device_id)
     receipt = ReceiptReceived(("3EB0-1",), "delivered", LID, LID, 1_700_000_000)
     for _ in range(2):
         asyncio.run(receipts.record(receipt))
