@@ -52,7 +52,7 @@ with lane as materialized (
         limit 1
         for update
     ) first
-    where not lane.limited
+    where not lane.limited and not exists (select 1 from attempt served where served.secret = lane.secret)
 ), moved as (
     update outbox o
     set state = case when gone.number is null then 'sending' else 'cancelled' end,

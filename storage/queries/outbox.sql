@@ -56,8 +56,9 @@ where d.desired_state = 'running';
 -- A second claimer waits for the first instead of skipping its row: the lane's order would be lost. A lane that was
 -- held or paused while it is worked through stops at once.
 -- One row for the lane, with nulls when nothing was taken: it holds, or `limited` says that its own limits must be
--- asked first (unless they were: `paced`). A head whose recipient opted out meanwhile is cancelled instead. The update
--- does not ask for the state again: the head is locked in it, and asking could cost a look at the whole backlog.
+-- asked first (unless they were: `paced`). A secret that has served claims nothing again. A head whose recipient opted
+-- out meanwhile is cancelled instead. The update does not ask for the state again: the head is locked in it, and asking
+-- could cost a look at the whole backlog.
 -- name: claim
 with lane as materialized (
     select num_nonnulls(gap_seconds, jitter_seconds, per_hour, per_day) > 0 as limited,
@@ -75,6 +76,7 @@ with lane as materialized (
       and (o.expires_at is null or o.expires_at > now())
       and o.priority >= (select greatest(lowest, %(lowest)s::integer) from lane)
       and (%(paced)s or not (select limited from lane))
+      and not exists (select 1 from attempt served where served.secret = %(secret)s)
     order by o.priority desc, o.id
     limit 1
     for update of o

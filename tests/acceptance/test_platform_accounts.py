@@ -9,6 +9,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from actors.platforms import contract_of
+from config.errors import Refused
 from simulator.platforms.server import DEFAULT_ACCOUNTS
 from tests.support.daemon import Daemon, eventually
 
@@ -70,6 +71,22 @@ def test_a_refused_credential_costs_one_message_and_opens_the_breaker_of_its_acc
         daemon.await_message(fleet, fleet.send(other, "+6281234567890", "nobody else's waits"), "sent")
         assert (fleet.message(second) or {})["state"] == "queued"
     assert daemon.log_lines(f"account {name} is open")
+
+
+def test_a_name_that_another_device_was_given_means_that_device(daemon: Daemon) -> None:
+    daemon.add_platform("shop", "wablas")
+    with daemon.fleet() as fleet:
+        former = fleet.device("shop").id
+        daemon.await_message(fleet, fleet.send("shop", "+6281234567890", "to the first"), "sent")
+        daemon.ok("device", "remove", "shop")
+        with pytest.raises(Refused) as refused:
+            fleet.send("shop", "+6281234567890", "to nobody")
+        assert refused.value.code == "unknown_device"
+        daemon.add_platform("shop", "whacenter")
+        message = fleet.send("shop", "+6281234567890", "to the second")
+        daemon.await_message(fleet, message, "sent")
+        assert fleet.device("shop").id != former
+        assert (fleet.message(message) or {})["platform"] == "whacenter"
 
 
 def test_no_credential_stands_anywhere_in_the_home(daemon: Daemon) -> None:
