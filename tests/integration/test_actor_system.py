@@ -23,7 +23,7 @@ from thespian.actors import ActorAddress, ActorSystemException
 from config.errors import ConfigurationInvalid, DaemonNotRunning, HomeNotUsable, NoAnswer, SalamanderError
 from config.home import DAEMON_VARIABLE, Home
 from supervisors import system_base
-from supervisors.actor_system import ask, connect_actor_system, disconnect, lookup, start_actor_system
+from supervisors.actor_system import Endpoint, ask, connect_actor_system, disconnect, lookup, start_actor_system
 from supervisors.frames import FrameSeal
 from supervisors.processes import (
     daemon_processes,
@@ -98,6 +98,12 @@ class Daemon:
         sweep(self.home)
         self.process.wait(SECONDS)
         self.process.stdout.close()
+
+
+def connections_of(pid: int) -> set[tuple[int, int]]:
+    """Return the (local, remote) ports of a process's established TCP connections."""
+    found = psutil.Process(pid).net_connections("tcp")
+    return {(each.laddr.port, each.raddr.port) for each in found if each.status == psutil.CONN_ESTABLISHED}
 
 
 @pytest.fixture(scope="module")
@@ -482,6 +488,28 @@ def test_a_late_answer_is_not_taken_for_the_next_questions(daemon: Daemon) -> No
     assert ask(daemon.system, slow, actors.Describe(), 0.1) is None
     assert all(daemon.describe(quick).pid == pid for _ in range(20))
     assert daemon.describe(slow).pid != pid
+
+
+def test_an_endpoint_asks_again_and_again_over_one_connection_and_passes_over_what_is_no_answer(
+    daemon: Daemon,
+) -> None:
+    quick = daemon.create("Child")
+    pid = daemon.describe(quick).pid
+    with contextlib.closing(Endpoint(daemon.system)) as endpoint:
+
+        def asked() -> int:
+            answer = endpoint.ask(quick, actors.Describe(), SECONDS)
+            assert isinstance(answer, actors.Description)
+            return answer.pid
+
+        assert asked() == pid
+        connected = connections_of(os.getpid())
+        assert {asked() for _ in range(20)} == {pid}
+        assert connections_of(os.getpid()) == connected
+        began = time.monotonic()
+        assert endpoint.ask(quick, actors.Describe(), 0.2, lambda answer: answer == "another") is None
+        assert 0.2 <= time.monotonic() - began < SECONDS
+        assert asked() == pid
 
 
 # --- the base of actors ----------------------------------------------------------------------------------
