@@ -116,6 +116,8 @@ class Outcome:
             "key_mismatches": len(self.sending.key_mismatches),
             "refused": len(self.sending.refused),
             "repeated_calls": self.sending.repeated_calls,
+            "posted": self.sending.posted,
+            "repeated_posts": self.sending.repeated_posts,
             "longest_call": round(self.sending.longest_call, 1),
             "seconds": round(self.seconds, 1),
         }

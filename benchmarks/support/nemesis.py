@@ -33,6 +33,7 @@ _PROCESS_SECONDS = 60.0
 BESIDE = frozenset({
     "router-kill", "router-stop", "router-crash", "platform-kill", "platform-stop", "platform-crash", "platform-slow",
     "platform-reset-before", "platform-reset-after", "platform-garbage", "platform-502", "watchdog-stop",
+    "gateway-kill", "gateway-stop", "gateway-crash",
 })  # fmt: skip
 #: Strikes on one shard, and on one device: they disturb the healing of no other.
 ON_SHARD = frozenset({"shard-kill", "shard-stop", "shard-crash"})
@@ -40,7 +41,14 @@ ON_DEVICE = frozenset({"half-open", "lost-ack", "slow", "reset", "stream-503", "
 #: Strikes that take PostgreSQL away for a time and kill nobody: no process may be restarted meanwhile.
 DATABASE_AWAY = frozenset({"postgres-kill", "postgres-refuse", "postgres-freeze", "postgres-minute"})
 #: The processes that are killed, crash or stop, by what they are called in a plan and by their names.
-_PROCESSES = {"shard": "shard", "router": "router", "platform": "platform", "fleet": "fleet", "admin": "sal-admin"}
+_PROCESSES = {
+    "shard": "shard",
+    "router": "router",
+    "platform": "platform",
+    "gateway": "gateway",
+    "fleet": "fleet",
+    "admin": "sal-admin",
+}
 _ENDINGS = {"kill": signal.SIGKILL, "crash": signal.SIGSEGV}
 #: The long outage of PostgreSQL, as a multiple of the others' longest: with theirs of 6 s, a minute.
 _LONG_OUTAGE = 10.0

@@ -1,4 +1,4 @@
-"""The callers of a trial: messages with idempotency keys through the router, as one careful program sends them."""
+"""The callers of a trial: keyed messages, to the router or by HTTP, as one careful program sends them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from actors.fleet import Fleet
 from actors.messages import Media, MessageAccepted, SendMessage
 from benchmarks.support.checker import Asked
+from benchmarks.support.http_sender import HttpSender
 from benchmarks.support.trial import Trial
 from config.errors import NoAnswer, Refused, SalamanderError
 
 #: How long a call may take before the caller asks again with the same key, and how long he goes on, in seconds.
 _CALL_SECONDS = 15.0
 _PATIENCE_SECONDS = 300.0
-#: The shares of messages that are sent in batches, carry a file, overtake, or are asked for twice.
-_BATCHES, _MEDIA, _URGENT, _REPEATED = 0.05, 0.03, 0.05, 0.05
+#: The shares of messages that are sent in batches, carry a file, overtake, or are asked for twice; and of the single
+#: ones, those that are posted to the gateway.
+_BATCHES, _MEDIA, _URGENT, _REPEATED, _POSTED = 0.05, 0.03, 0.05, 0.05, 0.4
 _BATCH = 8
 
 
@@ -29,6 +31,9 @@ class Sending:
     asked: list[Asked] = field(default_factory=list)
     #: Calls that failed and were made again with the same key.
     repeated_calls: int = 0
+    #: Messages that the gateway accepted, and posts that failed and were made again with the same key.
+    posted: int = 0
+    repeated_posts: int = 0
     #: Keys that were used again on purpose, and those that then answered with another id: a broken promise.
     repeated_keys: int = 0
     key_mismatches: list[str] = field(default_factory=list)
@@ -46,6 +51,7 @@ class Caller:
         self._files = files
         self._chance = random.Random(seed + 1)  # noqa: S311 - a schedule, no secret
         self._fleet: Fleet | None = None
+        self._http = HttpSender(trial, _CALL_SECONDS)
         self._serial = 0
         self._earlier: list[tuple[SendMessage, int]] = []
         self.sending = Sending()
@@ -103,21 +109,18 @@ class Caller:
     def _ask(self, messages: list[SendMessage]) -> list[int | None]:
         """Ask until there is an answer; return the ids (None: refused, or no answer within all patience)."""
         began = time.monotonic()
+        # A repetition may come by the other way: the key is the same.
+        posted = len(messages) == 1 and self._chance.random() < _POSTED
         while time.monotonic() - began < _PATIENCE_SECONDS:
             try:
-                if self._fleet is None:
-                    self._fleet = Fleet(self._trial.home.path, timeout=_CALL_SECONDS)
-                if len(messages) == 1:
-                    ids: list[int | None] = [_send_one(self._fleet, messages[0])]
-                else:
-                    answers = self._fleet.send_batch(messages)
-                    ids = [each.id if isinstance(each, MessageAccepted) else None for each in answers]
+                ids = self._post(messages[0]) if posted else self._call(messages)
             except Refused as error:
                 self.sending.refused.append(f"{messages[0].idempotency_key}: {error.code}: {error.sentence}")
                 return [None] * len(messages)
             except SalamanderError as error:
                 # No answer, no daemon, no storage: the caller cannot know, and asks again with the same key.
-                self.sending.repeated_calls += 1
+                self.sending.repeated_calls += not posted
+                self.sending.repeated_posts += posted
                 if not isinstance(error, NoAnswer):
                     self.close()
                 time.sleep(0.2)
@@ -126,6 +129,19 @@ class Caller:
                 return ids
         self.sending.refused.append(f"{messages[0].idempotency_key}: no answer in {_PATIENCE_SECONDS:.0f} s")
         return [None] * len(messages)
+
+    def _post(self, message: SendMessage) -> list[int | None]:
+        message_id = self._http.send(message)
+        self.sending.posted += 1
+        return [message_id]
+
+    def _call(self, messages: list[SendMessage]) -> list[int | None]:
+        if self._fleet is None:
+            self._fleet = Fleet(self._trial.home.path, timeout=_CALL_SECONDS)
+        if len(messages) == 1:
+            return [_send_one(self._fleet, messages[0])]
+        answers = self._fleet.send_batch(messages)
+        return [each.id if isinstance(each, MessageAccepted) else None for each in answers]
 
 
 def _send_one(fleet: Fleet, message: SendMessage) -> int:
