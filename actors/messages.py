@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from storage.care import Limits
-from storage.devices import Companion
+from storage.devices import Companion, Device
 
 
 def new_request() -> str:
@@ -348,12 +348,16 @@ class ConnectShare:
 
 @dataclass(frozen=True)
 class TellDevice:
-    """A command for one device, on its way from the router to the shard that hosts it."""
+    """A command for one device, on its way from the router to the shard that hosts it.
+
+    ``removed`` is what a removed device's row was: it is gone from the table when the command arrives.
+    """
 
     device_id: int
     command: str
     number: str | None
     request: str
+    removed: Device | None = None
 
 
 @dataclass(frozen=True)

@@ -196,6 +196,9 @@ def command_device(connection: Connection, message: DeviceCommand, office: Offic
     """Pair, refresh, pause, resume or remove a device, or have it ask about a number."""
     device = devices.by_name(connection, message.device)
     _refuse_senseless(device, message.command)
+    number = message.number
+    if message.command == "pair" and number is not None:
+        number = care_requests.normalise_number(number, office.region)
     if message.command in {"pause", "resume"}:
         desired = "paused" if message.command == "pause" else "running"
         devices.set_desired_state(connection, device, desired)
@@ -203,7 +206,8 @@ def command_device(connection: Connection, message: DeviceCommand, office: Offic
         outbox.cancel_lane(connection, device.id)
         devices.remove(connection, device.id)
     if device.is_whatsapp:
-        office.notices.append(TellDevice(device.id, message.command, message.number, message.request))
+        removed = device if message.command == "remove" else None
+        office.notices.append(TellDevice(device.id, message.command, number, message.request, removed))
     if message.command == "remove":
         office.notices.append(DevicesChanged(device.id, device.platform))
     return ""

@@ -33,6 +33,8 @@ class Child:
     pulse: Pulse = field(default_factory=Pulse)
     #: Operators' commands that wait for the next process to be up, or for a device to be handed over.
     waiting: list[TellDevice] = field(default_factory=list)
+    #: Removals that its process was told of lately, and when (monotonic seconds).
+    removals: list[tuple[float, TellDevice]] = field(default_factory=list)
     #: What it was told to host last, by which order, and which order it has carried out.
     told: tuple[int, ...] = ()
     order: int = 0

@@ -203,8 +203,8 @@ class DeviceSupervisor:
         await self._let_go(supervised.actor.id)
 
     def hosted(self) -> tuple[int, ...]:
-        """Return the devices that are hosted here, those included whose connection is being closed."""
-        return tuple(sorted(self._supervised))
+        """Return the devices that are hosted here, those included that are being closed or logged out."""
+        return tuple(sorted(self._supervised.keys() | self._removals.keys()))
 
     def opening(self) -> tuple[int, ...]:
         """Return the devices that came from another shard and are not online yet."""
@@ -222,9 +222,6 @@ class DeviceSupervisor:
         if supervised is None or supervised.leaving:
             # It overtook the row of a device that is being taken over right now.
             self._early.setdefault(device_id, []).append((command, number, request))
-            return
-        if command == "remove":
-            self._removals.setdefault(device_id, asyncio.ensure_future(self._remove(device_id, supervised)))
             return
         message = _message_of(command, number, request)
         if command in {"pause", "pair"}:
@@ -352,14 +349,50 @@ class DeviceSupervisor:
         self._start(row, failed.lives + 1, failed)
         self.decide(device_id, "crashed")
 
-    async def _remove(self, device_id: int, supervised: Supervised) -> None:
-        """Log a removed device out at the server, then let it go."""
-        supervised.actor.tell(Unlink())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_REMOVAL_SECONDS):
-                await supervised.actor.unlinked.wait()
-        await self._let_go(device_id)
+    def remove(self, row: Device) -> None:
+        """Log a removed device out at the server, then let it go, whatever it is at just now.
+
+        Args:
+            row: what it was before its removal.
+        """
+        if row.id not in self._removals:
+            self._early.pop(row.id, None)
+            task = self._removals[row.id] = asyncio.ensure_future(self._log_out(row))
+            task.add_done_callback(lambda ended: self._removed(row.id, ended))
+
+    def _removed(self, device_id: int, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger().error("A removed device could not be logged out", id=device_id, exc_info=error)
         self._removals.pop(device_id, None)
+        self._on_news()
+
+    async def _log_out(self, row: Device) -> None:
+        supervised = self._supervised.get(row.id)
+        if supervised is not None:
+            supervised.actor.tell(Unlink())
+            unlinked = asyncio.ensure_future(supervised.actor.unlinked.wait())
+            # One that is being handed over may end before it comes to that.
+            await asyncio.wait(
+                {unlinked, supervised.task}, timeout=_REMOVAL_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            unlinked.cancel()
+            await self._let_go(row.id)
+            if supervised.actor.unlinked.is_set():
+                return
+        if (departure := self._departures.get(row.id)) is not None:
+            await asyncio.wait({departure})
+        if row.jid is not None and not self._leaving:
+            await self._log_out_anew(row, row.jid)
+
+    async def _log_out_anew(self, row: Device, jid: str) -> None:
+        """Log a device out that nobody hosts any more, or not yet: by an actor that does nothing else."""
+        actor = WhatsAppDevice(self._services, self, row, f"{self._services.owner}/{row.id}.removal")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REMOVAL_SECONDS + self._services.settings.connect_seconds):
+                await actor.unlink()
+        await actor.leave(0.0)
+        await self._services.library.gone(jid, _CLOSING_SECONDS)
+        await self._services.gate.hang_up(row.id)
 
     async def _let_go(self, device_id: int) -> None:
         """Close a device's connection for certain; until then it is hosted here."""

@@ -71,6 +71,8 @@ _STORAGE_SILENCE_SECONDS = 5.0
 _ORDER_SECONDS = 30.0
 #: How long a child that was told to leave may take beyond the time for draining, in seconds.
 _LEAVE_SECONDS = 30.0
+#: How long a shard may take to log a removed device out, in seconds: if it falls meanwhile, it is told again.
+_REMOVAL_SECONDS = 60.0
 #: A send of a removed device that has no outcome after this long will never have one, in seconds.
 _REMOVED_SECONDS = 60.0
 #: A holder of leases that cannot renew them disconnects its devices this long before they run out, in seconds.
@@ -180,10 +182,13 @@ class FleetSupervisor(SupervisedChild):
 
     def on_tell_device(self, message: TellDevice, _sender: Any) -> None:
         """Hand a command on to the shard that hosts the device."""
+        if message.command == "remove" and (holder := self._holder_of(message.device_id)) is not None:
+            self._hand(holder, message)
+            return
         for child in self._children.values():
             if child.role == "shard" and message.device_id in child.device_ids:
                 if child.up and message.device_id in child.told:
-                    self.send(child.address, message)
+                    self._hand(child, message)
                 else:
                     child.waiting.append(message)
                 return
@@ -299,6 +304,8 @@ class FleetSupervisor(SupervisedChild):
             return  # it was told to
         child.heard_at = None
         child.opening = frozenset()
+        child.waiting += [each for at, each in child.removals if now - at < _REMOVAL_SECONDS]
+        child.removals = []
         child.fell_at = now
         child.cause = (code, words)
         child.attempt = child.trouble.next_attempt(now, self.settings.stable_seconds)
@@ -452,6 +459,19 @@ class FleetSupervisor(SupervisedChild):
         """Return the devices that may still be connected in a shard where they are not placed any more."""
         return frozenset[int]().union(*(child.holds.difference(child.device_ids) for child in self._shards()))
 
+    def _holder_of(self, device_id: int) -> Child | None:
+        """Return the shard that has a removed device's connection, or has to make one, to log it out.
+
+        That is the one that has not let it go yet. One that nobody has, and that is not placed any more, since the
+        device table was read before the command came, is logged out by any.
+        """
+        up = [child for child in self._shards() if child.up]
+        for child in up:
+            if device_id in child.holds and device_id not in child.device_ids:
+                return child
+        placed = any(device_id in child.device_ids or device_id in child.holds for child in self._shards())
+        return None if placed else next(iter(up), None)
+
     @staticmethod
     def _may_host(child: Child, held_elsewhere: frozenset[int]) -> tuple[int, ...]:
         """Return the devices that are placed at a child and that nobody else may still be connected for."""
@@ -484,9 +504,17 @@ class FleetSupervisor(SupervisedChild):
         waiting, child.waiting = child.waiting, []
         for command in waiting:
             if command.device_id in child.told or command.device_id not in child.device_ids:
-                self.send(child.address, command)
+                self._hand(child, command)
             else:
                 child.waiting.append(command)
+
+    def _hand(self, child: Child, command: TellDevice) -> None:
+        """Give a shard a command; keep a removal for a while, since nobody else knows of it: the row is gone."""
+        if command.command == "remove":
+            now = time.monotonic()
+            lately = [(at, each) for at, each in child.removals if now - at < _REMOVAL_SECONDS]
+            child.removals = [*lately, (now, command)]
+        self.send(child.address, command)
 
     def _note_holdings(self, child: Child, beat: Heartbeat) -> None:
         """Note what a shard says it hosts; one that has carried out its latest order holds nothing else."""

@@ -52,6 +52,8 @@ _CAUSE_OF_CLIENT_ERROR = {"closed": "stuck", "already_open": "stuck", "library_s
 _PROBE_SECONDS = 4.0
 #: How often a device that is to move looks whether its pairing is over, in seconds.
 _PAIRING_LOOK_SECONDS = 0.5
+#: States in which nothing but a moment keeps a device from being connected.
+_ABLE_TO_CONNECT = frozenset({"connecting", "online", "reconnecting", "refreshing"})
 #: Events that are true whichever client heard them.
 _FACTS = (happened.ReceiptReceived, happened.MessageReceived)
 
@@ -143,7 +145,7 @@ class WhatsAppDevice:
             case Pause():
                 await self._pause()
             case Unlink():
-                await self._unlink()
+                await self.unlink()
             case Depart():
                 await self._depart(message)
             case Check(number):
@@ -480,13 +482,31 @@ class WhatsAppDevice:
         await self._close_client()
         await self._set_state("paused", "paused", "Paused by the operator; its messages wait.")
 
-    async def _unlink(self) -> None:
-        """Log out at the server, best effort, and delete the session."""
+    async def unlink(self) -> None:
+        """Log out at the server, best effort, and delete the session.
+
+        Called by the supervisor only when nothing handles the mailbox (any more); otherwise tell it to ``Unlink``.
+        """
         self._supervisor.forget(self.id)
-        client = self._client
-        if client is not None and client.connected:
-            await client.logout()
+        jid = self._row.jid
+        if jid is not None:
+            if self._client is None and self.state in _ABLE_TO_CONNECT:
+                await self._connect_to_log_out(jid)
+            if self._client is not None and self._client.connected:
+                await self._client.logout()
         await self._close_client()
-        if self._row.jid is not None:
-            await self._services.look(session.delete_session, self._row.jid)
+        if jid is not None:
+            await self._services.look(session.delete_session, jid)
         self.unlinked.set()
+
+    async def _connect_to_log_out(self, jid: str) -> None:
+        """Connect once more: a device that is only just away must not stay in its phone's list for ever."""
+        if await self._services.look(session.stored_session, jid) is None:
+            return
+        await self._services.gate.turn(self.id)
+        try:
+            self._client = await self._open(jid)
+        except ClientError as error:
+            logger().warning("A removed device could not connect to log out", device=self.name, reason=str(error))
+        finally:
+            self._services.gate.end_turn(self.id)

@@ -163,7 +163,10 @@ class WhatsAppShard(SupervisedChild):
         """Hand an operator's command to its device."""
 
         async def tell(devices: DeviceSupervisor) -> None:
-            devices.tell(message.device_id, message.command, message.number, message.request)
+            if message.removed is not None:
+                devices.remove(message.removed)
+            else:
+                devices.tell(message.device_id, message.command, message.number, message.request)
 
         # In turn: a device that was added a moment ago must be hosted before its first command comes.
         self._in_loop(lambda devices: self._in_turn(lambda: tell(devices)))

@@ -179,6 +179,42 @@ def test_commands_are_obeyed_while_a_shard_is_recycled(daemon: Daemon, fleet: Fl
     fleet.tell_device("newcomer", "remove")
 
 
+def linked(daemon: Daemon, phones: list[str]) -> list[str]:
+    """Return what these phones still list as linked devices."""
+    return [jid for phone in daemon.simulator.phones() if phone["number"] in phones for jid in phone["companions"]]
+
+
+def test_devices_that_are_removed_while_they_are_handed_over_are_logged_out(daemon: Daemon, fleet: Fleet) -> None:
+    phones = [f"6012000008{number}" for number in range(4)]
+    spares = [f"spare-{number}" for number in range(4)]
+    for name, phone in zip(spares, phones, strict=True):
+        fleet.add_device(name)
+        daemon.pair(fleet, name, phone)
+    # The last one's send hangs, so that it is let go late.
+    daemon.simulator.fault("drop-message", jid=fleet.device(spares[-1]).jid)
+    fleet.send(spares[-1], "60199990000", "hangs")
+    assert len(linked(daemon, phones)) == len(spares)
+    request = fleet.recycle_shard(the_shard(daemon))
+    eventually(lambda: recycling_of(daemon).get("moved", 0) >= len(NAMES) + 2, 90, "the first spare ones to move")
+    for name in spares:
+        fleet.tell_device(name, "remove")
+    eventually(lambda: not linked(daemon, phones), 90, "the phones to list no device any more")
+    assert eventually(lambda: fleet.restart_of(request), 90, "the recycling to end")["outcome"] == "ok"
+    daemon.simulator.fault("clear")
+    assert_never_connected_twice(daemon)
+
+
+def test_a_device_that_is_removed_while_its_shard_is_down_is_logged_out(daemon: Daemon, fleet: Fleet) -> None:
+    fleet.add_device("spare")
+    daemon.pair(fleet, "spare", "60120000090")
+    daemon.kill(the_shard(daemon))
+    fleet.tell_device("spare", "remove")
+    eventually(lambda: not linked(daemon, ["60120000090"]), 90, "the phone to list no device any more")
+    for name in NAMES:
+        daemon.await_state(fleet, name, "online")
+    assert_never_connected_twice(daemon)
+
+
 def test_a_pairing_is_not_broken_off(daemon: Daemon, fleet: Fleet) -> None:
     fleet.add_device("late")
     fleet.tell_device("late", "pair")

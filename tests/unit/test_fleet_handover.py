@@ -148,6 +148,36 @@ def test_a_command_for_a_device_on_its_way_waits_until_it_is_hosted(fleet: Playe
     assert [each.request for each in fleet.shards["shard-2"].told] == ["a request"]
 
 
+def test_a_removal_goes_to_the_shard_that_has_the_connection(fleet: Played) -> None:
+    recycling(fleet)
+    fleet.beat("shard-2")
+    fleet.on_tell_device(TellDevice(1, "remove", None, "on its way"), None)
+    fleet.on_tell_device(TellDevice(2, "remove", None, "at rest"), None)
+    assert [each.request for each in fleet.shards["shard-1"].told] == ["on its way", "at rest"]
+    fleet.beat("shard-1")
+    fleet.on_tell_device(TellDevice(1, "remove", None, "moved"), None)
+    assert [each.request for each in fleet.shards["shard-2"].told] == ["moved"]
+
+
+def test_a_removal_whose_device_is_placed_nowhere_any_more_is_carried_out_by_any_shard(fleet: Played) -> None:
+    fleet.beat("shard-1")
+    fleet.on_tell_device(TellDevice(99, "refresh", None, "senseless"), None)
+    fleet.on_tell_device(TellDevice(99, "remove", None, "a request"), None)
+    assert [each.request for each in fleet.shards["shard-1"].told] == ["a request"]
+
+
+def test_a_shard_that_dies_over_a_removal_is_told_of_it_again(fleet: Played) -> None:
+    fleet.beat("shard-1")
+    fleet.on_tell_device(TellDevice(1, "remove", None, "a removal"), None)
+    fleet.on_tell_device(TellDevice(2, "refresh", None, "a refresh"), None)
+    fleet.died("shard-1")
+    fleet._children["shard:shard-1"].start_at = 0.0
+    fleet.on_wakeup("tick")
+    assert fleet.shards["shard-1"].told == [], "it is a new process"
+    fleet.beat("shard-1")
+    assert [each.request for each in fleet.shards["shard-1"].told] == ["a removal"]
+
+
 def test_when_the_old_shard_dies_the_new_one_takes_the_rest(fleet: Played) -> None:
     recycling(fleet)
     fleet.beat("shard-2")
