@@ -88,5 +88,7 @@ def normalise_number(number: str, region: str) -> str:
         Problem: it is no telephone number.
     """
     if "@" in number:
-        raise Problem("bad_number", f"{number!r} is not a telephone number.", "Only numbers can opt out.")
+        raise Problem(
+            "bad_number", f"{number!r} is not a telephone number.", "Give a number with its country code: +60123456789."
+        )
     return normalise_recipient(number, region)

@@ -150,6 +150,8 @@ def advice_for(device: Device) -> str:
     policy = POLICIES.get(device.reason_code)
     if policy is not None and policy.advice:
         return policy.advice.replace("NAME", device.name)
+    if device.state == "pairing":
+        return "On the phone: Linked devices, Link a device; scan the QR, or type the code."
     return f"Link a phone: run.py device pair {device.name}" if device.state == "needs_pairing" else ""
 
 

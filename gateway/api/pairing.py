@@ -14,10 +14,8 @@ from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from actors.care_requests import normalise_number
 from actors.messages import DeviceCommand
-from actors.validation import Problem
-from config.errors import NotFound, Refused, SalamanderError
+from config.errors import NotFound, SalamanderError
 from gateway.api.description import Body, InPath, Text, examples, problems
 from gateway.api.devices import Asked, visible_device
 from gateway.api.streams import EVENT_STREAM, Accept, streamed, wants_stream
@@ -77,13 +75,7 @@ def _pairing_of(device: Device) -> dict[str, Any]:
 )
 async def pair(name: InPath, here: Here, _caller: Admin, how: PairRequest | None = None) -> Any:
     """Begin to link a phone. Then show what `GET …/pairing` brings."""
-    number = how.number if how is not None else None
-    if number is not None:
-        try:
-            number = normalise_number(number, here.settings.default_region)
-        except Problem as found:
-            raise Refused(found.reason, found.next_step, code=found.code) from None
-    message = DeviceCommand(name, "pair", number)
+    message = DeviceCommand(name, "pair", how.number if how is not None else None)
     await here.router.request(message)
     return {"request": message.request}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,38 @@ def url(daemon: Daemon) -> str:
     return str(daemon.json("dashboard")["url"])
 
 
+@dataclass
+class ShownQr:
+    """A device's page in a tab of its own, and the QR it showed first."""
+
+    page: Page
+    device: str
+    first: str = ""
+
+    def show(self) -> None:
+        """Press the button, if the pairing has not begun or is over, and keep what is shown then."""
+        button = self.page.get_by_role("button", name="Show the QR code")
+        if button.count():
+            button.click()
+            self.first = eventually(self.drawn, 60, "a QR")
+
+    def drawn(self) -> str | None:
+        """Return the modules of the QR that the page shows now."""
+        paths = self.page.locator("#pairing-qr svg path").evaluate_all("all => all.map(p => p.getAttribute('d'))")
+        return paths[-1] if paths else None
+
+
+@pytest.fixture(scope="module")
+def waiting_qr(daemon: Daemon, page: Page, url: str) -> ShownQr:
+    """Return a QR that waits while other tests run: its first one is shown for most of a minute."""
+    with daemon.fleet() as fleet:
+        fleet.add_device("later")
+    shown = ShownQr(page.context.new_page(), "later")
+    shown.page.goto(f"{url}/devices/later")
+    shown.show()
+    return shown
+
+
 def states_on(page: Page) -> list[str]:
     return [title.rsplit(": ", 1)[1] for title in page.locator(".cell").evaluate_all("all => all.map(c => c.title)")]
 
@@ -118,6 +151,7 @@ def test_a_stranger_signs_in_pairs_a_phone_and_sends_a_message(
     page.get_by_role("button", name="Send", exact=True).click()
     expect(page.locator("h1 .badge")).to_have_text(re.compile("delivered|read"))
     assert daemon.texts("60198887777") == ["Your order is ready."]
+    expect(page.get_by_text("run.py simulator inbox 60198887777")).to_be_visible()
     assert page.url.startswith(f"{url}/messages/")
 
 
@@ -154,6 +188,26 @@ def test_a_killed_shard_is_seen_to_recover_without_reload(daemon: Daemon, page: 
     expect(page.locator("#summary")).to_have_text("6 devices: 6 can send", timeout=2 * _WAIT)
     assert set(states_on(page)) == {"online", "ready"}
     assert page.evaluate("window.stillTheSame")
+
+
+@pytest.mark.usefixtures("waiting_qr")
+def test_a_phone_is_paired_by_a_code_that_is_typed_on_it(daemon: Daemon, page: Page, url: str, pictures: Path) -> None:
+    daemon.simulator.add_phone("60123450001")
+    page.goto(f"{url}/add-device")
+    page.get_by_label("Name").fill("coded")
+    page.get_by_role("button", name="Add", exact=True).click()
+    page.get_by_label("Or type a code").fill("12 nonsense")
+    page.get_by_role("button", name="Show a code").click()
+    expect(page.get_by_role("alert")).to_contain_text("12 nonsense")
+    page.goto(f"{url}/devices/coded")
+    page.get_by_label("Or type a code").fill("+60 12-345 0001")
+    page.get_by_role("button", name="Show a code").click()
+    expect(page.locator("#pairing-code")).to_have_text(re.compile(r"^[0-9A-Z]{4}-[0-9A-Z]{4}$"))
+    page.screenshot(path=pictures / "pairing-code.png")
+    daemon.simulator.enter_code("60123450001", page.locator("#pairing-code").inner_text())
+    expect(page.locator("h1 .badge")).to_have_text("online")
+    expect(page.get_by_text("60123450001").first).to_be_visible()
+    assert daemon.json("device", "show", "coded")["jid"].startswith("60123450001:")
 
 
 def test_an_in_doubt_message_is_settled_by_either_answer(daemon: Daemon, page: Page, url: str, pictures: Path) -> None:
@@ -198,6 +252,18 @@ def test_the_gateway_may_die_and_the_open_page_goes_on(daemon: Daemon, page: Pag
     expect(page.locator("#restarts-live")).to_contain_text("gateway")
     page.goto(f"{url}/devices/north")
     expect(page.locator("h1")).to_contain_text("north")
+
+
+def test_a_qr_renews_itself_on_the_page_and_the_new_one_links(daemon: Daemon, waiting_qr: ShownQr) -> None:
+    waiting_qr.show()  # again, should this machine be so busy that the pairing has ended meanwhile
+    eventually(lambda: waiting_qr.drawn() not in {None, waiting_qr.first}, 90, "the page to show another QR")
+    with daemon.fleet() as fleet:
+        text = eventually(lambda: fleet.device("later").pairing_qr, 30, "the QR that waits")
+    daemon.simulator.add_phone("60123450002")
+    daemon.simulator.scan("60123450002", text)
+    expect(waiting_qr.page.locator("h1 .badge")).to_have_text("online")
+    expect(waiting_qr.page.locator("#pairing-qr")).to_have_count(0)
+    waiting_qr.page.close()
 
 
 def test_it_works_by_keyboard(page: Page, url: str) -> None:
