@@ -276,7 +276,7 @@ def load_settings(home: Home) -> Settings:
     if unknown:
         raise ConfigurationInvalid(
             f"The environment variable {unknown[0]} is no setting of Salamander.",
-            "See README, Configuration.",
+            "See docs/settings.md.",
         )
     where = f"{home.configuration} or the environment"
     try:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 SETTINGS = {"max_shards": 1}
 #: Pages that go on from the tutorial come after it; each other one begins by itself.
-_ORDER = ["README.md", "docs/adopting.md", "docs/tutorial.md", "docs/api.md", "docs/security.md", "docs/operating.md"]
+_ORDER = ["README.md", "docs/adopting.md", "docs/tutorial.md", "docs/commands.md", "docs/api.md", "docs/security.md"]
+_ORDER += ["docs/operating.md"]
 _PAGE_SECONDS = 400
 
 _RUN_PY = """#!/usr/bin/env bash

@@ -1,4 +1,4 @@
-"""The README is checked against the code: its settings, its commands and its example cannot drift away unnoticed."""
+"""The pages are checked against the code: settings, commands, states and the example cannot drift away unnoticed."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from supervisors.policy import POLICIES
 from tests.support.pages import blocks_of, commands_of, pages, text_of
 
 _PROJECT = Path(__file__).parents[2]
-_README = (_PROJECT / "README.md").read_text(encoding="utf-8")
+_README, _SETTINGS, _COMMANDS = (text_of(page) for page in ("README.md", "docs/settings.md", "docs/commands.md"))
 #: A row of the settings table: its name and its default.
 _SETTING = re.compile(r"^\| `([a-z_]+)` \| (–|`[^`]*`) \| [^|]+ \|$", re.MULTILINE)
 
 
-def _section(title: str) -> str:
+def _section(page: str, title: str) -> str:
     """Return the text below a heading, up to the next one of its level."""
-    return _README.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+    return page.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
 
 
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}[^\n]*\n(.*?)^```$", _README, re.MULTILINE | re.DOTALL)
+def _blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}[^\n]*\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
 def _shown(default: Any) -> str:
@@ -50,10 +50,10 @@ def _shown(default: Any) -> str:
 
 
 def _settings_told() -> dict[str, str]:
-    return dict(_SETTING.findall(_section("Configuration")))
+    return dict(_SETTING.findall(_SETTINGS))
 
 
-def _commands_told(page: str = "README.md") -> Iterator[list[str]]:
+def _commands_told(page: str) -> Iterator[list[str]]:
     """Yield the words of every `run.py …` that a page shows, from the command on."""
     for words in commands_of(text_of(page)):
         yield words[2:] if words[0] == "--home" else words
@@ -66,7 +66,7 @@ def _find(words: list[str]) -> tuple[list[str], Any]:
     for word in words:
         if not hasattr(command, "commands"):
             break
-        assert word in command.commands, f"the README shows the unknown command {' '.join(words)!r}"
+        assert word in command.commands, f"a page shows the unknown command {' '.join(words)!r}"
         path.append(word)
         command = command.commands[word]
     assert not hasattr(command, "commands"), f"{' '.join(words)!r} names a group of commands"
@@ -81,7 +81,7 @@ def _every_command(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[s
             yield (*path, name)
 
 
-def test_the_readme_tells_every_setting_with_its_default() -> None:
+def test_the_settings_page_tells_every_setting_with_its_default() -> None:
     defaults = {name: _shown(field.default) for name, field in Settings.model_fields.items()}
 
     assert _settings_told() == defaults
@@ -91,8 +91,8 @@ def test_the_settings_table_holds_no_secret_default() -> None:
     assert not any(isinstance(field.default, SecretStr) for field in Settings.model_fields.values())
 
 
-def test_the_readme_shows_every_command() -> None:
-    told = {tuple(_find(words)[0]) for words in _commands_told()}
+def test_the_commands_page_shows_every_command() -> None:
+    told = {tuple(_find(words)[0]) for words in _commands_told("docs/commands.md")}
 
     assert set(_every_command(typer.main.get_command(run.app))) - told == set()
 
@@ -108,21 +108,24 @@ def test_a_page_shows_only_commands_and_options_that_exist(page: str) -> None:
 
 
 def test_the_options_beside_a_command_in_the_table_exist() -> None:
-    for row in re.findall(r"^\| `run\.py ([^`]+)` \| (.+) \|$", _section("The command line"), re.MULTILINE):
+    for row in re.findall(r"^\| `run\.py ([^`]+)` \| (.+) \|$", _COMMANDS, re.MULTILINE):
         _, command = _find(shlex.split(row[0]))
         known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
         assert set(re.findall(r"`(--[a-z-]+)", row[1])) <= known, row
 
 
-def test_the_readme_tells_every_exit_code() -> None:
+def test_the_commands_page_tells_every_exit_code() -> None:
     kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, SalamanderError)]
-    told = {int(code) for code in re.findall(r"(?:^|[;:] )(\d+) ", _section("The command line").replace("\n", " "))}
+    told = {
+        int(code)
+        for code in re.findall(r"(?:^|; )(\d+) ", _section(_COMMANDS, "Exit codes").strip().replace("\n", " "))
+    }
 
     assert {0, *(kind.exit_code for kind in kinds)} <= told
 
 
 def test_the_readme_tells_every_state() -> None:
-    told = set(re.findall(r"`([a-z_]+)`", _section("States")))
+    told = set(re.findall(r"`([a-z_]+)`", _section(_README, "States")))
 
     assert {*FINAL_STATES, "queued", "sending", "in_doubt"} <= told
     assert {policy.state for policy in POLICIES.values()} <= told
@@ -154,7 +157,7 @@ def test_the_readme_names_only_make_targets_that_exist() -> None:
 
 
 def test_the_python_example_calls_the_client_as_it_is() -> None:
-    (example,) = _blocks("python")
+    (example,) = _blocks(_COMMANDS, "python")
     calls = [node for node in ast.walk(ast.parse(example)) if isinstance(node, ast.Call)]
     asked = [call for call in calls if isinstance(call.func, ast.Attribute) and _is_named(call.func.value, "fleet")]
 
@@ -169,11 +172,11 @@ def test_the_python_example_calls_the_client_as_it_is() -> None:
 def test_the_python_example_starts_nothing_when_no_daemon_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (example,) = _blocks("python")
+    (example,) = _blocks(_COMMANDS, "python")
     home = tmp_path / "home"
     monkeypatch.setenv("SALAMANDER_HOME", str(home))
 
-    exec(compile(example, "README.md", "exec"), {})  # noqa: S102 - the README's own lines
+    exec(compile(example, "commands.md", "exec"), {})  # noqa: S102 - the page's own lines
 
     assert capsys.readouterr().out.startswith(DaemonNotRunning.code)
     assert not home.exists()
