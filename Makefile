@@ -39,6 +39,7 @@ bench-full: tools
 	$(VENV)/bin/python benchmarks/gateway.py --long 120 $(PUBLISHED)
 	$(VENV)/bin/python benchmarks/growth.py --rows 10000 1000000 10000000 --devices 30 300 3000 30000 $(PUBLISHED)
 	$(VENV)/bin/python benchmarks/soak.py --minutes 30 $(PUBLISHED)
+	$(VENV)/bin/python benchmarks/webhooks.py --minutes 60 $(PUBLISHED)
 	$(VENV)/bin/python benchmarks/report.py
 
 # dist/salamander-VERSION-py3-none-any.whl, with the command `salamander`.

@@ -15,7 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.support import plots
+from benchmarks.support import plots, webhook_report
 from benchmarks.support.goals import GOALS, Reports
 from benchmarks.support.trial import PROJECT
 
@@ -277,6 +277,11 @@ def _gateway(reports: Reports) -> str:
     )
 
 
+def _webhooks(reports: Reports) -> str:
+    report = reports["webhooks"]
+    return f"{webhook_report.words(report)}\n\n{_table(webhook_report.HEADINGS, webhook_report.rows(report))}"
+
+
 def _findings(_reports: Reports) -> str:
     return _FINDINGS.read_text(encoding="utf-8").strip() if _FINDINGS.exists() else ""
 
@@ -303,6 +308,7 @@ _PARTS: dict[str, Callable[[Reports], str]] = {
     "shard": _shard,
     "platforms": _platforms,
     "gateway": _gateway,
+    "webhooks": _webhooks,
     "growth": _growth,
     "sizes": _sizes,
     "soak": _soak,

@@ -179,4 +179,14 @@ GOALS: tuple[Goal, ...] = (
         lambda reports: float(reports["soak"]["growth"]["product_mb"]["percent"]),
         "not measured",
     ),
+    Goal(
+        "events that a receiver which fails at random never gets",
+        "",
+        0.0,
+        lambda reports: float(reports["webhooks"]["told"]["lost"]),
+        lambda reports: (
+            f"{reports['webhooks']['plain']['lost']:,} of {reports['webhooks']['plain']['due']:,}"
+            " (a callback with three retries)"
+        ),
+    ),
 )

@@ -11,6 +11,7 @@ import requests
 from standardwebhooks.webhooks import Webhook
 
 from actors.endpoint_client import new_secret
+from benchmarks.support import webhook_report
 from benchmarks.support.webhook_judge import Due, Taken, judge
 from benchmarks.support.webhook_receiver import FailingReceiver
 from benchmarks.support.webhook_weather import SHARES, Dice, forecast
@@ -93,3 +94,21 @@ def test_the_receiver_takes_what_is_signed_goes_down_and_comes_up_at_its_address
     receiver.come_up()
     assert post(receiver, receiver.secret) == 200
     assert [each.webhook_id for each in receiver.taken] == ["evt_1", "evt_1"]
+
+
+def test_the_report_tells_what_came_and_what_did_not() -> None:
+    report = {
+        "minutes": 60.0,
+        "whatsapp": 6,
+        "sent": 2,
+        "outages": [240.0, 60.0],
+        "requests": {"500": 1200, "well": 3},
+        "gateway_kills": 12,
+        "dead_letters": 0,
+        "most_attempts": 9,
+        "told": judge(DUE, taken("a", "b", "c")),
+        "plain": judge(DUE, taken("b", "a")),
+    }
+    assert "for 60 to 240 s, and its requests fared so: 500: 1,200, well: 3" in webhook_report.words(report)
+    assert ["never came", "0", "1"] in webhook_report.rows(report)
+    assert ["after a later event of their device", "0", "1"] in webhook_report.rows(report)
