@@ -388,7 +388,7 @@ class DeviceSupervisor:
         """Log a device out that nobody hosts any more, or not yet: by an actor that does nothing else."""
         actor = WhatsAppDevice(self._services, self, row, f"{self._services.owner}/{row.id}.removal")
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_REMOVAL_SECONDS + self._services.settings.connect_seconds):
+            async with asyncio.timeout(_REMOVAL_SECONDS + 2 * self._services.settings.connect_seconds):
                 await actor.unlink()
         await actor.leave(0.0)
         await self._services.library.gone(jid, _CLOSING_SECONDS)

@@ -490,7 +490,7 @@ class WhatsAppDevice:
         self._supervisor.forget(self.id)
         jid = self._row.jid
         if jid is not None:
-            if self._client is None and self.state in _ABLE_TO_CONNECT:
+            if (self._client is None or not self._client.connected) and self.state in _ABLE_TO_CONNECT:
                 await self._connect_to_log_out(jid)
             if self._client is not None and self._client.connected:
                 await self._client.logout()
@@ -501,12 +501,15 @@ class WhatsAppDevice:
 
     async def _connect_to_log_out(self, jid: str) -> None:
         """Connect once more: a device that is only just away must not stay in its phone's list for ever."""
+        await self._close_client()
         if await self._services.look(session.stored_session, jid) is None:
             return
-        await self._services.gate.turn(self.id)
         try:
+            async with asyncio.timeout(self._services.settings.connect_seconds):
+                await self._services.gate.turn(self.id)
             self._client = await self._open(jid)
-        except ClientError as error:
-            logger().warning("A removed device could not connect to log out", device=self.name, reason=str(error))
+        except (ClientError, TimeoutError) as error:
+            reason = str(error) or "it was not its turn in time"
+            logger().warning("A removed device could not connect to log out", device=self.name, reason=reason)
         finally:
             self._services.gate.end_turn(self.id)
