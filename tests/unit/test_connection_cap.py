@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.errors import ConfigurationInvalid
-from storage.connection_cap import shard_connections
+from storage.connection_cap import connection_past_pgbouncer, shard_connections
+from storage.pgbouncer import RESERVED, pooled_connections
 
 
 @given(st.integers(40, 2000), st.integers(1, 512))
@@ -26,3 +27,18 @@ def test_the_defaults_fit() -> None:
     assert shard_connections(200, 32) == 2
     with pytest.raises(ConfigurationInvalid, match="64 shards need 160 connections"):
         shard_connections(100, 64)
+
+
+@given(st.integers(40, 2000), st.integers(1, 512))
+def test_a_shard_has_a_connection_beside_pgbouncers_only_where_all_fit(cap: int, max_shards: int) -> None:
+    pooled = pooled_connections(cap)
+    if connection_past_pgbouncer(cap, max_shards, pooled=pooled, others=RESERVED):
+        assert pooled + (max_shards + 1) + RESERVED <= cap
+    else:
+        assert pooled + (max_shards + 1) + RESERVED > cap
+
+
+def test_with_the_defaults_it_has() -> None:
+    assert pooled_connections(100) == 40
+    assert connection_past_pgbouncer(100, 32, pooled=40, others=RESERVED)
+    assert not connection_past_pgbouncer(40, 32, pooled=pooled_connections(40), others=RESERVED)
