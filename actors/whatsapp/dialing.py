@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from actors.whatsapp.relay import relay
 from config.logging import logger
 from supervisors.budget import ConnectBudget, OutageBreaker
 
@@ -169,7 +170,7 @@ class DialGate:
     # --- the proxy ---------------------------------------------------------------------------------------
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream: asyncio.StreamWriter | None = None
+        relayed = False
         connection = asyncio.current_task()
         assert connection is not None  # noqa: S101 - a server's callback runs in a task
         self._connections.add(connection)
@@ -185,7 +186,8 @@ class DialGate:
             async with asyncio.timeout(_DIAL_SECONDS):
                 answers, upstream = await self._dial(way, host, port)
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            await _exchange(reader, writer, answers, upstream)
+            relayed = True
+            await relay(reader, writer, answers, upstream)
         except _Refusal as refusal:
             writer.write(f"HTTP/1.1 {refusal.status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
         except (OSError, DialRefused, TimeoutError):
@@ -193,11 +195,10 @@ class DialGate:
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             pass  # not a request: nothing is answered to strangers
         finally:
-            for each in (writer, upstream):
-                if each is not None:
-                    each.close()
-                    with contextlib.suppress(OSError):
-                        await each.wait_closed()
+            if not relayed:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
 
     async def _read_request(self, reader: asyncio.StreamReader) -> tuple[Way, str, int]:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -264,26 +265,3 @@ class _Refusal(Exception):
     def __init__(self, status: str) -> None:
         super().__init__(status)
         self.status = status
-
-
-async def _exchange(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    answers: asyncio.StreamReader,
-    upstream: asyncio.StreamWriter,
-) -> None:
-    """Hand bytes on in both directions until one side ends."""
-    ways = [asyncio.ensure_future(_pump(reader, upstream)), asyncio.ensure_future(_pump(answers, writer))]
-    try:
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
-
-
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await source.read(65_536):
-            sink.write(data)
-            await sink.drain()
