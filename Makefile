@@ -51,7 +51,7 @@ LOCK_OPTIONS := --quiet --universal --generate-hashes --no-header --no-annotate 
 # Both locks, from pyproject.toml; with another pin there, this is what follows. Needs uv (docs.astral.sh/uv).
 lock:
 	uv pip compile $(LOCK_OPTIONS) --all-extras pyproject.toml -o requirements.lock
-	uv pip compile $(LOCK_OPTIONS) --extra simulator --constraint requirements.lock pyproject.toml -o deploy/requirements.lock
+	uv pip compile $(LOCK_OPTIONS) --extra simulator --extra tracing --constraint requirements.lock pyproject.toml -o deploy/requirements.lock
 
 setup: $(STAMP)
 

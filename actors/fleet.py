@@ -48,6 +48,7 @@ from config.api_keys import digest_of, public_id
 from config.errors import AcceptanceUnknown, NoAnswer, StorageUnavailable
 from config.home import Home, default_home
 from config.settings import load_settings
+from config.trace_context import TraceContext
 from storage import breakers, care, devices, fallbacks, keys, outbox, restarts
 from storage.care import Limits, OptedOut
 from storage.credentials import CredentialSeal
@@ -106,8 +107,11 @@ class Fleet:
         priority: int = 0,
         not_before: datetime | None = None,
         expires_at: datetime | None = None,
+        traceparent: str | None = None,
     ) -> int:
         """Have ``device`` send a message and return its id. It is committed when this returns.
+
+        ``traceparent`` (W3C) says where it belongs in a trace, should traces be exported.
 
         Raises:
             Refused: the message was rejected (``code`` says why); nothing was changed.
@@ -124,6 +128,7 @@ class Fleet:
             priority=priority,
             not_before=not_before,
             expires_at=expires_at,
+            trace=TraceContext.parse(traceparent) if traceparent else None,
         )
         sent = keyed(message)
         try:

@@ -10,6 +10,7 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from config.trace_context import TraceContext
 from storage.care import Limits
 from storage.devices import Companion, Device
 
@@ -38,7 +39,8 @@ class SendMessage:
     ``template``: the text is the JSON of a template message (platforms of WhatsApp's official API only).
 
     A repeated ``idempotency_key`` gives the first message's id and sends nothing twice. Higher ``priority``
-    overtakes on the device's lane. ``not_before`` schedules; after ``expires_at`` it is not sent any more.
+    overtakes on the device's lane. ``not_before`` schedules; after ``expires_at`` it is not sent any more. ``trace``
+    says where it belongs in a trace; None: one begins with it (only if traces are exported at all).
     """
 
     device: str
@@ -50,6 +52,7 @@ class SendMessage:
     priority: int = 0
     not_before: datetime | None = None
     expires_at: datetime | None = None
+    trace: TraceContext | None = None
     request: str = field(default_factory=new_request)
 
 

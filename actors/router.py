@@ -35,6 +35,7 @@ from actors.messages import (
 )
 from actors.requests import HANDLERS, Office, Request
 from actors.routes import check_route
+from actors.tracing import Tracing
 from actors.validation import Problem, check_message
 from config.daemon import loopback_endpoint
 from config.errors import Refused, SalamanderError
@@ -69,6 +70,7 @@ class Router(SupervisedChild):
         self._directory = Directory()
         self._routes = Routes({}, {})
         self._hints = Hints()
+        self._tracing = Tracing.of(self.home, self.settings)
 
     # --- life --------------------------------------------------------------------------------------------
 
@@ -77,6 +79,8 @@ class Router(SupervisedChild):
         with self._database.transaction() as connection:
             care.release_holds(connection)
             handled.forget(connection)
+            if self._tracing is not None:
+                self._tracing.begin(connection)
 
     def on_wakeup(self, payload: Any) -> None:
         """Report life, and look whether a hint went unnoted."""
@@ -106,10 +110,13 @@ class Router(SupervisedChild):
 
     def _accept(self, messages: Sequence[SendMessage]) -> list[MessageAccepted | MessageRejected]:
         """Validate, commit, note whom to tell; one answer for each message."""
+        tracing, taken_at = self._tracing, datetime.now(UTC)
         try:
-            # All are accepted by one statement; a transaction around it would only cost time.
-            with self._database.statements() as connection:
+            # All are accepted by one statement; a transaction around it would only cost time, unless there is another.
+            with self._database.statements() if tracing is None else self._database.transaction() as connection:
                 answers = self._accepted(connection, messages, range(len(messages)))
+                if tracing is not None:
+                    tracing.note(connection, [(messages[place], told) for place, told in answers.items()], taken_at)
         except Exception as error:  # noqa: BLE001 - whoever asks must be answered, whatever happened
             told = _told(error)
             return [MessageRejected(told.code, told.sentence, message.request, told.next_step) for message in messages]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -150,6 +151,13 @@ class Settings(BaseSettings):
     #: whoever may add an endpoint could otherwise reach what only this machine reaches.
     endpoint_networks: tuple[str, ...] = ()
 
+    #: Where traces are exported to: the address of an OpenTelemetry collector that takes OTLP over HTTP, path and all,
+    #: as http://127.0.0.1:4318/v1/traces; empty: nothing is traced. What authorises us there is a secret, and comes in
+    #: OpenTelemetry's own environment variable OTEL_EXPORTER_OTLP_HEADERS.
+    traces_endpoint: str = ""
+    #: How many of the traces that begin here are recorded, from 0 to 1; a caller's traceparent decides for itself.
+    traces_share: float = Field(1.0, ge=0, le=1)
+
     #: Log lines below this level are not written.
     log_level: str = Field("info", pattern=r"^(debug|info|warning|error)$")
 
@@ -221,9 +229,9 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("it is no IP address") from None
 
-    @field_validator("webhook_base_url")
+    @field_validator("webhook_base_url", "traces_endpoint")
     @classmethod
-    def _webhook_base_url_is_one(cls, url: str) -> str:
+    def _is_a_url(cls, url: str) -> str:
         try:
             parts = urlsplit(url)
             usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
@@ -231,6 +239,15 @@ class Settings(BaseSettings):
             usable = False
         if url and (not usable or parts.query or parts.fragment or "@" in parts.netloc or not url.isascii()):
             raise ValueError("it is no http or https address without user, query and fragment")
+        return url
+
+    @field_validator("traces_endpoint")
+    @classmethod
+    def _traces_can_be_exported(cls, url: str) -> str:
+        if url and urlsplit(url).path in {"", "/"}:
+            raise ValueError("it has no path; collectors take traces at /v1/traces")
+        if url and not (find_spec("opentelemetry") and find_spec("opentelemetry.proto")):
+            raise ValueError("OpenTelemetry is not installed; it comes with the extra salamander[tracing]")
         return url
 
     @model_validator(mode="after")
@@ -241,6 +258,8 @@ class Settings(BaseSettings):
             raise ValueError("pgbouncer can be yours only when database_url leads to it")
         if self.pgbouncer.startswith("/") and self.database_url is not None:
             raise ValueError("the daemon runs PgBouncer before the embedded server only; before yours, it is yours")
+        if self.traces_endpoint and not (self.gateway_enabled or self.webhook_port):
+            raise ValueError("traces_endpoint needs the gateway, which exports them; set gateway_enabled")
         if self.backoff_longest_seconds < self.backoff_first_seconds:
             raise ValueError("backoff_longest_seconds must not be less than backoff_first_seconds")
         return self

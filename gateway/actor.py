@@ -23,6 +23,7 @@ from gateway.metrics.counts import Counts
 from gateway.outgoing.courier import Courier
 from gateway.receiving import Receiver
 from gateway.router_client import RouterClient
+from gateway.tracing.requests import AnsweredRequests
 from storage.credentials import CredentialSeal
 from storage.database import PooledConnections, database_url
 from storage.leases import holder_name
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from actors.messages import RouterAt, StopChild
+    from gateway.tracing.exporter import Exporter
 
 #: How long a thread that computes keeps one waiting that has something to do, in seconds. With Python's 5 ms, each of
 #: the actor's many small steps with a socket could cost that much while the servers are busy.
@@ -50,6 +52,8 @@ class GatewayActor(SupervisedChild):
         self._bridge = RouterBridge()
         self._counts = Counts()
         self._courier: Courier | None = None
+        self._answered = AnsweredRequests() if self.settings.traces_endpoint else None
+        self._exporter: Exporter | None = None
 
     # --- life --------------------------------------------------------------------------------------------
 
@@ -73,14 +77,16 @@ class GatewayActor(SupervisedChild):
             self._counts.attempted,
         )
         self._courier.start()
+        if self._answered is not None:
+            self._exporter = self._export_traces(self._answered)
         # What was loaded stays: whoever collects garbage need not look through it, again and again.
         gc.collect()
         gc.freeze()
 
     def is_well(self) -> bool:
-        """Return whether every server lives, or waits for its port, and the courier lives."""
-        courier_lives = self._courier is None or self._courier.is_alive()
-        return courier_lives and all(listener.is_well() for listener in self._listeners)
+        """Return whether every server lives, or waits for its port, and the courier and the exporter live."""
+        threads = [each for each in (self._courier, self._exporter) if each is not None]
+        return all(each.is_alive() for each in threads) and all(listener.is_well() for listener in self._listeners)
 
     def on_wakeup(self, payload: Any) -> None:
         """Report life, and try again to listen where that failed."""
@@ -93,7 +99,19 @@ class GatewayActor(SupervisedChild):
             listener.leave()
         if self._courier is not None:
             self._courier.leave(_LEAVE_SECONDS)
+        if self._exporter is not None:
+            self._exporter.leave(_LEAVE_SECONDS)
         os._exit(0)
+
+    def _export_traces(self, answered: AnsweredRequests) -> Exporter:
+        from gateway.tracing.collector import Collector  # noqa: PLC0415 - loads OpenTelemetry, which may not be there
+        from gateway.tracing.exporter import Exporter  # noqa: PLC0415
+
+        owner = holder_name(self.home)
+        collector = Collector(self.settings.traces_endpoint, instance=owner.rpartition("/")[2])
+        exporter = Exporter(PooledConnections(database_url(self.home, self.settings), 1), owner, answered, collector)
+        exporter.start()
+        return exporter
 
     def _listen(self) -> None:
         for listener in self._listeners:
@@ -132,6 +150,7 @@ class GatewayActor(SupervisedChild):
                 seal=CredentialSeal(self.home.credentials_key),
                 loopback=loopback_endpoint(self.home) is not None,
                 counts=self._counts,
+                answered=self._answered,
             )
         )
 

@@ -16,6 +16,7 @@ from gateway.guard import Guard
 from gateway.metrics import endpoint as metrics
 from gateway.metrics.counts import Counting
 from gateway.problems import tell_problems
+from gateway.tracing.requests import Tracing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -60,7 +61,9 @@ def create_app(context: Context) -> FastAPI:
     tell_problems(app, partial(api.allowed_methods, app))
     for part in _PARTS:
         app.include_router(part(context))
-    # The last one added is the first to look: what counts, the guard, then who calls.
+    # The last one added is the first to look: what counts, the guard, then who calls, and where it belongs in a trace.
+    if context.answered is not None:
+        app.add_middleware(Tracing, answered=context.answered, share=context.settings.traces_share)
     app.add_middleware(Authentication, context=context)
     app.add_middleware(Guard, context=context)
     app.add_middleware(Counting, counts=context.counts)

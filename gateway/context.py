@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from config.home import Home
     from config.settings import Settings
     from gateway.router_client import RouterClient
+    from gateway.tracing.requests import AnsweredRequests
     from storage.credentials import CredentialSeal
     from storage.database import Connection, Database
 
@@ -36,6 +37,7 @@ class Context:
         seal: closes credentials before they leave for the router.
         loopback: whether the simulator runs, so that addresses on this machine may be used.
         counts: what this process counts for the metrics.
+        answered: takes the requests that are traced; None: none are.
     """
 
     home: Home
@@ -45,6 +47,7 @@ class Context:
     seal: CredentialSeal
     loopback: bool
     counts: Counts = field(default_factory=Counts)
+    answered: AnsweredRequests | None = None
     _threads: anyio.CapacityLimiter = field(init=False)
 
     def __post_init__(self) -> None:

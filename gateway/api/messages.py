@@ -31,6 +31,7 @@ from gateway.api.description import (
 )
 from gateway.callers import Caller, Reader, Sender
 from gateway.context import Context, Here
+from gateway.tracing import requests as tracing
 from storage import outbox, pages
 
 State = Literal["queued", "sending", "sent", "delivered", "read", "failed", "expired", "cancelled", "in_doubt"]
@@ -213,6 +214,7 @@ def _send_message(new: NewMessage, key: str | None) -> SendMessage:
         priority=new.priority,
         not_before=new.not_before,
         expires_at=new.expires_at,
+        trace=tracing.current.get(),
     )
 
 

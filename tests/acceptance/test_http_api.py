@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.support.api import Api, api_of, data_of, problem_of, server_sent_events, url_of
+from tests.support.collector import WAITING
 from tests.support.daemon import Daemon, error_line_of, eventually
 
 SETTINGS = {"upload_megabytes": 1}
@@ -366,3 +367,14 @@ def test_a_stream_of_events_is_resumed_without_loss(fleet: Daemon, admin: Api) -
     rest = admin.get("/v1/events", after=page["next"], **wanted)
     assert [each["body"]["text"] for each in rest["items"]] == ["third"]
     assert admin.get("/v1/events", after=rest["next"], **wanted) == {"items": [], "next": rest["next"]}
+
+
+# --- traces ------------------------------------------------------------------------------------------------
+
+
+def test_without_a_collector_nothing_is_traced(fleet: Daemon, admin: Api) -> None:
+    headers = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+    accepted = admin.ask("POST", "/v1/messages", 202, TEXT, headers=headers)
+    await_state(admin, accepted["id"], "delivered", "read")
+    assert fleet.rows(WAITING) == []
+    assert fleet.rows("select owner from trace_cursor") == []

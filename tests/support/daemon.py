@@ -22,7 +22,7 @@ from config.home import Home
 from config.settings import Settings, load_settings
 from simulator.client import SimulatorClient
 from simulator.platforms.server import DEFAULT_ACCOUNTS
-from storage.database import SingleConnection, database_url, whatsmeow_url
+from storage.database import Row, SingleConnection, database_url, whatsmeow_url
 from supervisors.processes import daemon_processes, process_is_alive
 
 if TYPE_CHECKING:
@@ -363,10 +363,15 @@ class Daemon:
         """Change Salamander's tables behind everybody's back."""
         self._sql(database_url, statement, values)
 
-    def _sql(self, url_of: Callable[[Home, Settings], str], statement: str, values: tuple[object, ...]) -> None:
+    def rows(self, statement: str, *values: object) -> list[Row]:
+        """Return what a query on Salamander's tables finds."""
+        return self._sql(database_url, statement, values)
+
+    def _sql(self, url_of: Callable[[Home, Settings], str], statement: str, values: tuple[object, ...]) -> list[Row]:
         database = SingleConnection(url_of(self.home, load_settings(self.home)))
         try:
             with database.transaction() as connection:
-                connection.execute(statement.encode(), values)
+                done = connection.execute(statement.encode(), values)
+                return done.fetchall() if done.description is not None else []
         finally:
             database.close()
