@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter, deque
+from collections import Counter
 
 #: Name of the counter of the most connections opened within one second.
 PEAK_CONNECTS = "peak_connects_per_second"
@@ -23,10 +23,8 @@ class Statistics:
         self._live: Counter[str] = Counter()
         self._changed: set[str] = set()
         self._journal: list[tuple[str, int]] = []
-        self._second = 0
-        self._connects_this_second = 0
         self._logged_in_at: dict[str, float] = {}
-        self._connects_by_second: deque[list[int]] = deque(maxlen=_TIMELINE_SECONDS)
+        self._connects_by_second: Counter[int] = Counter()
 
     def count(self, name: str, number: int = 1) -> None:
         """Add to a counter."""
@@ -44,17 +42,15 @@ class Statistics:
             self._counts[name] -= number
         self._journal.clear()
 
-    def connected(self) -> None:
-        """Count a connection to the WebSocket host."""
+    def connected(self, at: float) -> None:
+        """Count a connection to the WebSocket host whose request came at this moment (seconds since the epoch)."""
         self.count("connects")
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._connects_this_second = second, 0
-            self._connects_by_second.append([int(time.time()), 0])
-        self._connects_this_second += 1
-        self._connects_by_second[-1][1] = self._connects_this_second
-        if self._connects_this_second > self._counts[PEAK_CONNECTS]:
-            self._counts[PEAK_CONNECTS] = self._connects_this_second
+        second = int(at)
+        self._connects_by_second[second] += 1
+        if len(self._connects_by_second) > _TIMELINE_SECONDS:
+            del self._connects_by_second[min(self._connects_by_second)]
+        if self._connects_by_second[second] > self._counts[PEAK_CONNECTS]:
+            self._counts[PEAK_CONNECTS] = self._connects_by_second[second]
             self._changed.add(PEAK_CONNECTS)
 
     def live(self, jid: str, change: int) -> None:
@@ -70,7 +66,8 @@ class Statistics:
 
     def timeline(self) -> dict[str, object]:
         """Return when each companion logged in last (seconds since the epoch), and the connects of each second."""
-        return {"logged_in_at": dict(self._logged_in_at), "connects": [list(each) for each in self._connects_by_second]}
+        connects = [[second, number] for second, number in sorted(self._connects_by_second.items())]
+        return {"logged_in_at": dict(self._logged_in_at), "connects": connects}
 
     def take_changed(self) -> dict[str, int]:
         """Return the counters changed since the last call, for the store."""
