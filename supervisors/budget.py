@@ -11,6 +11,9 @@ from collections import deque
 
 #: No shard's share is less than this many connects a second, or a lone device would wait too long.
 SMALLEST_SHARE = 0.5
+#: How much of the budget is planned for. Each shard keeps its own time, and what lies between a granted moment and the
+#: server differs: planned in full, some seconds would hold more than the whole.
+_PLANNED = 0.85
 #: A device of a shard that was started again counts as so many when the budget is shared out.
 _HURRY = 30
 #: A fall counts for this long, in seconds.
@@ -26,6 +29,11 @@ def share_of(fleet_per_second: float, hosted: int, whole: int) -> float:
     if whole <= 0:
         return fleet_per_second
     return max(SMALLEST_SHARE, fleet_per_second * hosted / whole)
+
+
+def planned(fleet_per_second: float) -> float:
+    """Return at which rate a fleet connects that must never have more than so many connects within a second."""
+    return _PLANNED * fleet_per_second
 
 
 def weight_of(devices: int, *, hurried: bool) -> int:

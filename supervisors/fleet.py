@@ -43,7 +43,7 @@ from storage.database import SUPERVISOR_PATIENCE, SingleConnection, database_url
 from storage.leases import holder_name
 from storage.restarts import Restart, RestartJournal
 from supervisors.attention import ALERTING_CODES, Alerts, Quarantine
-from supervisors.budget import share_of, weight_of
+from supervisors.budget import planned, share_of, weight_of
 from supervisors.children import Child, key_of
 from supervisors.failover import reroute
 from supervisors.placement import place
@@ -531,7 +531,7 @@ class FleetSupervisor(SupervisedChild):
         shards = self._recycler.as_one({each.name: each.device_ids for each in self._shards()})
         weights = {name: weight_of(len(ids), hurried=name in self._hurried) for name, ids in shards.items()}
         hosted = weights.get(child.name, len(child.device_ids))
-        return share_of(self.settings.connects_per_second, hosted, sum(weights.values()))
+        return share_of(planned(self.settings.connects_per_second), hosted, sum(weights.values()))
 
     def _share_out(self, now: float) -> None:
         """Share the budget out anew when a shard was started again, and when it has had its time."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisors.budget import SMALLEST_SHARE, ConnectBudget, OutageBreaker, share_of, weight_of
+from supervisors.budget import SMALLEST_SHARE, ConnectBudget, OutageBreaker, planned, share_of, weight_of
 
 
 @given(
@@ -75,6 +75,17 @@ def test_a_late_device_takes_a_moment_that_nobody_has_taken() -> None:
     assert budget.take(1, 2.9, 0.0, patience=1.0) is None
     assert budget.waits_until(1) == 5.0
     assert budget.take(1, 5.5, 0.0) == 5.5
+
+
+def test_shards_that_keep_their_own_time_stay_within_the_budget_in_every_second() -> None:
+    shards, fleet = 32, 100.0
+    share = share_of(planned(fleet), 94, 94 * shards)
+    moments = []
+    for shard in range(shards):
+        budget = ConnectBudget(share)
+        moments += [budget.place_of(device, shard / 37, (device * 0.37) % 1) for device in range(94)]
+    moments.sort()
+    assert max(sum(first <= each < first + 1.0 for each in moments) for first in moments) <= fleet
 
 
 def test_shares_add_up_to_the_fleet() -> None:
