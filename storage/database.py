@@ -176,6 +176,16 @@ class Database(ABC):
         """
 
     @abstractmethod
+    def statements(self) -> contextlib.AbstractContextManager[Connection]:
+        """Lend a connection without a transaction: each statement is committed as it ends.
+
+        A transaction costs two more ways to the server and back.
+
+        Raises:
+            StorageUnavailable: PostgreSQL is away or refuses; nobody can tell what the last statement did.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Close every connection."""
 
@@ -218,13 +228,7 @@ class SingleConnection(Database):
 
     @contextlib.contextmanager
     def statements(self) -> Iterator[Connection]:
-        """Lend the one connection without a transaction: each statement is committed as it ends.
-
-        A transaction costs two more ways to the server and back.
-
-        Raises:
-            StorageUnavailable: PostgreSQL is away or refuses; nobody can tell what the last statement did.
-        """
+        """Lend the one connection without a transaction."""
         began = time.monotonic()
         if began < self._not_before:
             raise _unavailable("it did not answer a moment ago")
@@ -308,7 +312,17 @@ class PooledConnections(Database):
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Run a block in one transaction on a connection of the pool."""
-        with storage_errors(), self._pool.connection() as connection, connection.transaction():
+        with self.statements() as connection, connection.transaction():
+            yield connection
+
+    @contextlib.contextmanager
+    def statements(self) -> Iterator[Connection]:
+        """Lend a connection of the pool without a transaction: each statement is committed as it ends.
+
+        Raises:
+            StorageUnavailable: PostgreSQL is away or refuses; nobody can tell what the last statement did.
+        """
+        with storage_errors(), self._pool.connection() as connection:
             yield connection
 
     def close(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +14,7 @@ from config.errors import NotFound, Refused
 from storage.care import Limits
 from storage.database import Connection, Row
 from storage.sql import queries
-from storage.text import is_storable
+from storage.text import is_storable, storable_value
 
 _SQL = queries("devices")
 
@@ -209,6 +210,50 @@ def lanes_by_name(connection: Connection, names: Iterable[str]) -> dict[str, Dev
     return {row["name"]: DeviceLane(row["id"], row["platform"]) for row in rows}
 
 
+@dataclass(frozen=True)
+class StateChange:
+    """What is to be recorded of a device's state.
+
+    Attributes:
+        told_as: the id of the event that tells of it; None when nothing has changed that is to be told.
+    """
+
+    device_id: int
+    state: str
+    code: str
+    reason: str
+    next_attempt_at: datetime | None = None
+    told_as: str | None = None
+
+    @property
+    def body(self) -> dict[str, str]:
+        """What its event says."""
+        return {"state": self.state, "code": self.code, "reason": self.reason}
+
+
+def set_states(connection: Connection, changes: Sequence[StateChange]) -> dict[int, Device]:
+    """Record the states of several devices, each at most once, and the events that tell of them.
+
+    Repeated, it changes nothing. It needs no transaction.
+
+    Returns:
+        The devices that exist and were not removed, as they are now, by their ids.
+    """
+    rows = connection.execute(
+        _SQL["set_states"],
+        {
+            "ids": [each.device_id for each in changes],
+            "states": [each.state for each in changes],
+            "codes": [each.code for each in changes],
+            "reasons": [each.reason for each in changes],
+            "next_attempts": [each.next_attempt_at for each in changes],
+            "external_ids": [each.told_as for each in changes],
+            "bodies": [json.dumps(storable_value(each.body)) for each in changes],
+        },
+    )
+    return {row["id"]: device_of(row) for row in rows if row["removed_at"] is None}
+
+
 def set_state(
     connection: Connection,
     device_id: int,
@@ -217,11 +262,8 @@ def set_state(
     reason: str,
     next_attempt_at: datetime | None = None,
 ) -> None:
-    """Record a device's state with its reason and when something is tried next."""
-    connection.execute(
-        _SQL["set_state"],
-        {"id": device_id, "state": state, "code": code, "reason": reason, "next_attempt_at": next_attempt_at},
-    )
+    """Record one device's state with its reason and when something is tried next, and tell of it by no event."""
+    set_states(connection, [StateChange(device_id, state, code, reason, next_attempt_at)])
 
 
 def set_pairing(connection: Connection, device_id: int, *, qr: str | None, code: str | None) -> None:

@@ -49,6 +49,11 @@ class WhatsAppClient:
         return self._connection.connected
 
     @property
+    def contacts(self) -> int:
+        """With how many contacts the session had Signal sessions when it was opened."""
+        return self._connection.contacts
+
+    @property
     def busy(self) -> bool:
         """Whether a send is still under way in the library, perhaps one whose caller has stopped waiting."""
         return self._sending is not None and not self._sending.done()

@@ -66,6 +66,7 @@ class Connection:
         settled: set at the first sign that the library is through with its registry: the connect stands, failed, or
             waits for a pairing.
         left_out: message IDs, each with the JIDs of the devices it could not be encrypted for.
+        contacts: with how many contacts the stored session has Signal sessions.
         abandoned: whether the library kept a thread that will never end (a pairing that was broken off).
     """
 
@@ -94,6 +95,7 @@ class Connection:
         self.own_lid = ""
         self.settled = asyncio.Event()
         self.left_out: dict[str, set[str]] = {}
+        self.contacts = 0
         self.abandoned = False
         self._connecting: asyncio.Task[None] | None = None
         self._connected = False

@@ -37,14 +37,13 @@ from actors.whatsapp.receipts import Receipts
 from actors.whatsapp.sending import Sender
 from config.errors import Refused
 from config.logging import logger
-from storage import care, devices, events, restarts
-from storage.devices import Device
+from storage import care, devices, restarts
+from storage.devices import Device, StateChange
 from storage.restarts import Restart
 
 if TYPE_CHECKING:
     from actors.whatsapp.client import WhatsAppClient
     from actors.whatsapp.services import Services
-    from storage.database import Connection
 
 
 #: Failure codes of the client that stand in the supervisor's table under another name.
@@ -310,22 +309,22 @@ class WhatsAppDevice:
             self.tell(Work())
         self._may_have_work = True
 
-    async def _set_state(self, state: str, code: str, words: str, next_in: float | None = None) -> None:
-        """Keep the row true: state, reason in code and words, and when something is tried next."""
+    async def _set_state(
+        self, state: str, code: str, words: str, next_in: float | None = None, *, said: bool = False
+    ) -> Device | None:
+        """Keep the row true: state, reason in code and words, and when something is tried next; return it.
+
+        ``said``: the log tells of it already.
+        """
         changed = state != self.state
         self.state = state
         self._era += 1
         next_at = None if next_in is None else datetime.now(UTC) + timedelta(seconds=next_in)
         write = logger().info if state in {"online", "refreshing", "connecting", "pairing"} else logger().warning
+        write = logger().debug if said else write
         write(f"Device is {state}", device=self.name, code=code, reason=words, next_attempt_at=next_at)
-        row = events.Event("state", f"{time.time_ns()}", {"state": state, "code": code, "reason": words})
-
-        def record(connection: Connection) -> None:
-            devices.set_state(connection, self.id, state, code, words, next_at)
-            if changed:
-                events.record(connection, self.id, [row])
-
-        await self._services.store(record)
+        told_as = f"{time.time_ns()}" if changed else None
+        return await self._services.states.record(StateChange(self.id, state, code, words, next_at, told_as))
 
     def _set_deadline(self, cause_code: str, seconds: float) -> None:
         message = Deadline(cause_code, self._era)
@@ -343,8 +342,8 @@ class WhatsAppDevice:
             attempt=order.attempt,
         )
         passing = "connecting" if order.cause_code in {"start", "shard_died", "moved"} else "refreshing"
-        await self._set_state(passing, order.cause_code, order.cause)
-        cause, detail = await self._reload_session()
+        row = await self._set_state(passing, order.cause_code, order.cause, said=True)
+        cause, detail = await self._reload_session(row)
         self._services.gate.end_turn(self.id)
         seconds = time.monotonic() - started
         if cause is None:
@@ -382,21 +381,16 @@ class WhatsAppDevice:
         if cause is not None:
             await self._trouble(cause, detail)
 
-    async def _reload_session(self) -> tuple[str | None, str]:
-        """Take the five steps; return (None, what was found) or (cause code, detail)."""
+    async def _reload_session(self, row: Device | None) -> tuple[str | None, str]:
+        """Take the five steps with the device's row; return (None, what was found) or (cause code, detail)."""
         await self._close_client()
-        row = await self._services.store(devices.by_id, self.id)
         if row is None:
             return "no_jid", "the device was removed"
         self._row = row
         # 1. the device has a companion
         if row.jid is None:
             return ("logged_out" if row.state == "logged_out" else "no_jid"), ""
-        # 2. its session is in the store
-        stored = await self._services.look(session.stored_session, row.jid)
-        if stored is None:
-            return "store_missing", row.jid
-        # 3. and 4. a client is made from that session and connects with it, within a deadline
+        # 2. to 4. its session is in the store, a client is made from it and connects with it, within a deadline
         try:
             client = await self._open(row.jid)
         except ClientError as error:
@@ -404,7 +398,7 @@ class WhatsAppDevice:
         # 5. it is registered, and the fleet's registry says so
         self._client = client
         await self._went_online()
-        return None, f"{stored.contacts} Signal sessions"
+        return None, f"{client.contacts} Signal sessions"
 
     def _cause_of(self, error: ClientError) -> str:
         if error.code == "proxy_error" and self._row.proxy is None:

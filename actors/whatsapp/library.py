@@ -144,7 +144,7 @@ class ClientLibrary:
             async with self._binding.gate.changing():
                 self._require_open()
                 if jid is not None:
-                    await self._binding.threads.run(self._require_stored, jid)
+                    connection.contacts = await self._binding.threads.run(self._require_stored, jid)
                 started = time.monotonic()
                 self._openings += 1
                 await connection.begin()
@@ -196,18 +196,22 @@ class ClientLibrary:
                 return
         raise ClientError("store_missing", f"{jid} does not name a companion, so no session can be stored for it.")
 
-    def _require_stored(self, jid: str) -> None:
+    def _require_stored(self, jid: str) -> int:
         """Look the session up: the library ends the whole process when it is not there. Runs in a thread.
+
+        Returns:
+            How many contacts' Signal sessions it has.
 
         Whoever opens waits for this, so it must not take long: a store that hangs fails this opening alone.
         """
         try:
-            with self._store.transaction() as connection:
+            with self._store.statements() as connection:
                 stored = session.stored_session(connection, jid)
         except StorageUnavailable as error:
             raise ClientError("store_unavailable", f"The session store did not answer: {error.sentence}") from error
         if stored is None:
             raise ClientError("store_missing", f"The store holds no session for {jid}.")
+        return stored.contacts
 
     def _chosen_proxy(self, own: str | None) -> str | None:
         chosen = own or self._default_proxy

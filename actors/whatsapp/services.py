@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from actors.whatsapp.group_commit import GroupCommit
+from actors.whatsapp.state_changes import StateChanges
 from config.errors import StorageUnavailable
 from config.home import Home
 from config.logging import logger
@@ -47,6 +48,7 @@ class Services:
         gate: the only door to WhatsApp, which keeps to the fleet's budget.
         recorder: notes which devices are inside the native library.
         loopback: whether WhatsApp is the one on this machine.
+        states: where devices record their states.
     """
 
     home: Home
@@ -63,6 +65,7 @@ class Services:
     def __post_init__(self) -> None:
         self._threads = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="database")
         self._together = GroupCommit(self.database, self.owner, self.run)
+        self.states = StateChanges(self.database, self.run)
 
     async def run(self, function: Callable[[], Result]) -> Result:
         """Run blocking storage work beside the devices; while PostgreSQL is away, wait and do it again."""

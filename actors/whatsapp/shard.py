@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import threading
 import time
@@ -60,6 +61,9 @@ _LOOP_SILENCE_SECONDS = 10.0
 _HINT_REST_SECONDS = 0.02
 #: Threads for the library's blocking calls: one for each connected client, plus sends and probes under way.
 _LIBRARY_THREADS = 512
+#: So many new objects set the garbage collector to work. Hundreds of devices make many that stay: Python's own 700 has
+#: it look at them again and again while a fleet starts.
+_NEW_OBJECTS = 5000
 #: How often descriptors and memory are looked at, in seconds.
 _WEAR_SECONDS = 10.0
 
@@ -102,6 +106,7 @@ class WhatsAppShard(SupervisedChild):
         directory.mkdir(mode=0o700, exist_ok=True)
         os.chdir(directory)
         raise_descriptor_limit()
+        gc.set_threshold(_NEW_OBJECTS)
         self._stirred = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.watch(self._stirred[0])
         threading.Thread(target=self._run_loop, name="devices", daemon=True).start()

@@ -34,15 +34,31 @@ select * from device where id = %(id)s and removed_at is null;
 -- name: lanes_by_name
 select name, id, platform from device where name = any(%(names)s) and removed_at is null;
 
--- A device's state, with the reason in words and code. state_since moves only when the state does.
--- name: set_state
-update device
-set state = %(state)s, reason_code = %(code)s, reason = %(reason)s, next_attempt_at = %(next_attempt_at)s,
-    state_since = case when state = %(state)s then state_since else now() end,
-    last_online_at = case when %(state)s = 'online' then now() else last_online_at end,
-    pairing_qr = case when %(state)s = 'pairing' then pairing_qr end,
-    pairing_code = case when %(state)s = 'pairing' then pairing_code end
-where id = %(id)s;
+-- The states of devices (each at most once), with the reasons in words and code, and the events that tell of the changes;
+-- the rows as they are now. state_since moves only when the state does. One statement: it needs no transaction around it.
+-- name: set_states
+with given as (
+    select * from unnest(%(ids)s::bigint[], %(states)s::text[], %(codes)s::text[], %(reasons)s::text[],
+                         %(next_attempts)s::timestamptz[], %(external_ids)s::text[], %(bodies)s::jsonb[])
+        as g (id, state, code, reason, next_attempt_at, external_id, body)
+),
+changed as (
+    update device d
+    set state = g.state, reason_code = g.code, reason = g.reason, next_attempt_at = g.next_attempt_at,
+        state_since = case when d.state = g.state then d.state_since else now() end,
+        last_online_at = case when g.state = 'online' then now() else d.last_online_at end,
+        pairing_qr = case when g.state = 'pairing' then d.pairing_qr end,
+        pairing_code = case when g.state = 'pairing' then d.pairing_code end
+    from given g
+    where d.id = g.id
+    returning d.*, g.external_id, g.body
+),
+told as (
+    insert into event (device_id, kind, external_id, body)
+    select id, 'state', external_id, body from changed where external_id is not null
+    on conflict do nothing
+)
+select * from changed;
 
 -- What to show while a pairing is open.
 -- name: set_pairing
