@@ -175,15 +175,15 @@ class Database(ABC):
                 away during the commit itself) nobody can tell: callers use idempotent statements.
         """
 
-    @abstractmethod
     def statements(self) -> contextlib.AbstractContextManager[Connection]:
-        """Lend a connection without a transaction: each statement is committed as it ends.
+        """Lend a connection for statements that each stand alone: they are committed by the end of the block.
 
-        A transaction costs two more ways to the server and back.
+        Where it can be, each is committed as it ends: a transaction costs two more ways to the server and back.
 
         Raises:
             StorageUnavailable: PostgreSQL is away or refuses; nobody can tell what the last statement did.
         """
+        return self.transaction()
 
     @abstractmethod
     def close(self) -> None:

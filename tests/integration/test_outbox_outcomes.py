@@ -282,9 +282,6 @@ class _LateCommit(Database):
             self.work_done.set()
             assert self.may_commit.wait(20)
 
-    def statements(self) -> contextlib.AbstractContextManager[Connection]:
-        return self._single.statements()
-
     def close(self) -> None:
         self._single.close()
 
