@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from config import settings as settings_module
 from config.errors import ConfigurationInvalid, HomeNotUsable
 from config.home import Home
 from config.settings import Settings, load_settings
@@ -76,6 +77,11 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_default(
             "PgBouncer",
         ),
         ("database_connections = 5", "database_connections"),
+        ('traces_endpoint = "127.0.0.1:4318/v1/traces"', "traces_endpoint"),
+        ('traces_endpoint = "http://127.0.0.1:4318"', "/v1/traces"),
+        ('traces_endpoint = "http://me:hush@127.0.0.1:4318/v1/traces"', "traces_endpoint"),
+        ('traces_endpoint = "http://127.0.0.1:4318/v1/traces"\ngateway_enabled = false', "gateway_enabled"),
+        ("traces_share = 1.5", "traces_share"),
         ("recycle_age_seconds = -1", "recycle_age_seconds"),
         ("backoff_first_seconds = 10\nbackoff_longest_seconds = 5", "backoff_longest_seconds"),
         (f'database_url = "postgresql://u:{SECRET}@localhost/a"', "whatsmeow_database_url"),
@@ -138,3 +144,10 @@ def test_a_home_that_cannot_be_is_named(tmp_path: Path) -> None:
     with pytest.raises(HomeNotUsable, match="file") as refused:
         Home(tmp_path / "file" / "home").create()
     assert "--home" in refused.value.next_step
+
+
+def test_traces_are_refused_where_nothing_can_export_them(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(home, 'traces_endpoint = "http://127.0.0.1:4318/v1/traces"')
+    assert load_settings(home).traces_endpoint == "http://127.0.0.1:4318/v1/traces"
+    monkeypatch.setattr(settings_module, "find_spec", lambda _name: None)
+    assert "salamander[tracing]" in refusal(home).sentence
