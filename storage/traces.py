@@ -109,18 +109,10 @@ def begin(connection: Connection, owner: str) -> None:
     connection.execute(_SQL["begin"], {"owner": owner, "kept": KEPT_SECONDS})
 
 
-def now(connection: Connection) -> datetime:
-    """Return the moment by the server's clock."""
-    row = connection.execute(_SQL["now"]).fetchone()
-    assert row is not None  # noqa: S101 - it always gives a row
-    moment: datetime = row["now"]
-    return moment
-
-
 def news(
     connection: Connection, owner: str, since: datetime, *, steps: int = _STEPS, settle_seconds: float = _SETTLE_SECONDS
 ) -> News:
-    """Return what is new for ``owner``'s gateway, which began ``since``. The same again until :func:`exported`."""
+    """Return what is new for ``owner``'s gateway, which began ``since``; the same again until :func:`exported`."""
     arguments = {"owner": owner, "since": since, "seconds": _REQUEST_SECONDS}
     unanswered = [Request(**row) for row in connection.execute(_SQL["unanswered"], arguments)]
     cursor = connection.execute(_SQL["cursor"], {"owner": owner, "settle": settle_seconds}).fetchone()

@@ -17,8 +17,6 @@ from gateway.tracing.collector import Collector, NotTaken
 from storage import traces
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from gateway.tracing.requests import AnsweredRequest, AnsweredRequests
     from gateway.tracing.spans import Span
     from storage.database import Database
@@ -51,7 +49,6 @@ class Exporter(threading.Thread):
         self._owner = owner
         self._answered = answered
         self._collector = collector
-        self._since: datetime | None = None
         self._tidied = 0.0
         self._failures = 0
         self._leaving = threading.Event()
@@ -79,11 +76,10 @@ class Exporter(threading.Thread):
     def _turn(self) -> bool:
         """Read, post, note; return whether there is more at once."""
         with self._database.transaction() as connection:
-            since = self._since = self._since or traces.now(connection)
             # Taken first: of whatever was answered by now, the rows below are there, too.
             answered = self._answered.take()
             try:
-                told = traces.news(connection, self._owner, since)
+                told = traces.news(connection, self._owner, self._answered.since)
             except BaseException:
                 self._answered.put_back(answered)
                 raise

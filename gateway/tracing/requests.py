@@ -36,9 +36,13 @@ class AnsweredRequest:
 
 
 class AnsweredRequests:
-    """Requests that were answered and are not exported yet: from the servers' thread to the exporter's."""
+    """Requests that were answered and are not exported yet: from the servers' thread to the exporter's.
+
+    Make it before requests are taken: of those that came ``since`` then, this process knows the answers.
+    """
 
     def __init__(self) -> None:
+        self.since = datetime.now(UTC)
         self._kept: deque[AnsweredRequest] = deque(maxlen=_KEPT)
 
     def add(self, answered: AnsweredRequest) -> None:

@@ -68,15 +68,13 @@ left join lateral (
 where t.id > %(first)s and t.id <= %(last)s
 order by t.id;
 
--- Requests whose answer nobody here knows: their gateway has died since, or they took longer than any request takes.
+-- Requests whose answer nobody here knows: they came to a gateway before this one (by the clock of both), or took longer
+-- than any request takes.
 -- name: unanswered
 select span_id, trace_id, parent_id, name, began_at, recorded_at
 from traced_request
-where owner = %(owner)s and (recorded_at < %(since)s or recorded_at < now() - make_interval(secs => %(seconds)s))
+where owner = %(owner)s and (began_at < %(since)s or recorded_at < now() - make_interval(secs => %(seconds)s))
 limit 500;
-
--- name: now
-select clock_timestamp() as now;
 
 -- The transitions are exported this far; what reached its end with one of them has nothing more to tell.
 -- name: exported

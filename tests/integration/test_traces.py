@@ -49,15 +49,15 @@ def answered() -> AnsweredRequests:
 @pytest.fixture
 def export(
     storage_url: str, connection: Connection, collector: Collector, answered: AnsweredRequests
-) -> Iterator[Callable[[], exporting.Exporter]]:
+) -> Iterator[Callable[..., exporting.Exporter]]:
     """Start an exporter; what earlier tests left behind is not exported."""
     connection.execute("truncate traced_message, traced_request, trace_cursor")
     traces.begin(connection, OWNER)
     with ExitStack() as stack:
 
-        def start() -> exporting.Exporter:
+        def start(known: AnsweredRequests = answered) -> exporting.Exporter:
             database = PooledConnections(storage_url, 1)
-            made = exporting.Exporter(database, OWNER, answered, collecting.Collector(collector.url, "test"))
+            made = exporting.Exporter(database, OWNER, known, collecting.Collector(collector.url, "test"))
             stack.callback(database.close)
             stack.callback(made.leave, 20)
             made.start()
@@ -75,14 +75,16 @@ def accept(connection: Connection, device_id: int, context: TraceContext, body: 
     return message
 
 
-def requested(answered: AnsweredRequests | None = None, *, sampled: bool = True) -> TraceContext:
-    """Return the place of a message that came in an HTTP request, which was answered if somebody keeps that."""
+def requested(*, sampled: bool = True) -> TraceContext:
+    """Return the place of a message that comes in an HTTP request."""
     caller = TraceContext(secrets.token_bytes(16), secrets.token_bytes(8), sampled)
-    request = TracedRequest("POST /v1/messages", caller.span_id, datetime.now(UTC))
-    context = caller.within(request)
-    if answered is not None:
-        answered.add(AnsweredRequest(context, request, 202, datetime.now(UTC)))
-    return context
+    return caller.within(TracedRequest("POST /v1/messages", caller.span_id, datetime.now(UTC)))
+
+
+def answer(answered: AnsweredRequests, context: TraceContext) -> None:
+    """Answer a request, as the gateway does: once its messages are committed."""
+    assert context.request is not None
+    answered.add(AnsweredRequest(context, context.request, 202, datetime.now(UTC)))
 
 
 def lines(spans: list[Taken]) -> list[tuple[str, Any]]:
@@ -103,14 +105,15 @@ def test_every_way_of_a_message_is_told(
     database: Database,
     collector: Collector,
     answered: AnsweredRequests,
-    export: Callable[[], exporting.Exporter],
+    export: Callable[..., exporting.Exporter],
     wait_until: WaitUntil,
 ) -> None:
     device_id, other_id = new_device(connection), new_device(connection, platform="wablas")
-    context = requested(answered)
+    context = requested()
     sender = Outbox(database, "me")
     export()
     message = accept(connection, device_id, context, body="a secret word")
+    answer(answered, context)
     sender.queued_again(claim_next(sender, device_id), "throttled", "Wait for +60123456789.")
     connection.execute("update device set state = 'logged_out' where id = %s", [device_id])
     moved = {"message_id": message, "from": device_id, "to": other_id, "reason": "It is down."}
@@ -154,13 +157,14 @@ def test_each_message_of_a_batch_hangs_below_its_request(
     connection: Connection,
     collector: Collector,
     answered: AnsweredRequests,
-    export: Callable[[], exporting.Exporter],
+    export: Callable[..., exporting.Exporter],
     wait_until: WaitUntil,
 ) -> None:
-    device_id, context = new_device(connection), requested(answered)
+    device_id, context = new_device(connection), requested()
     with connection.transaction():
         accepted = accept_texts(connection, device_id, "one", "two", "three")
         traces.note(connection, OWNER, dict.fromkeys(accepted, context), datetime.now(UTC))
+    answer(answered, context)
     export()
     wait_until(lambda: len(collector.of_trace(context.trace_id.hex())) == 4, "every span")
     request, *messages = sorted(collector.of_trace(context.trace_id.hex()), key=lambda each: each.name)
@@ -173,22 +177,23 @@ def test_a_collector_that_is_away_costs_nothing_and_misses_nothing(
     database: Database,
     collector: Collector,
     answered: AnsweredRequests,
-    export: Callable[[], exporting.Exporter],
+    export: Callable[..., exporting.Exporter],
     wait_until: WaitUntil,
 ) -> None:
-    device_id, context = new_device(connection), requested(answered)
+    device_id, context = new_device(connection), requested()
     sender = Outbox(database, "me")
     collector.behave = 503
     export()
     accept(connection, device_id, context)
+    answer(answered, context)
     sender.failed(claim_next(sender, device_id), "not_on_whatsapp", "No.")
     wait_until(lambda: collector.asked > 3, "it to be asked again and again")
     assert left(connection) == 2
     collector.behave = 200
     wait_until(lambda: left(connection) == 0, "the rows to be gone")
     assert lines(collector.of_trace(context.trace_id.hex())) == [
-        ("POST /v1/messages", None),
         ("router accept", None),
+        ("POST /v1/messages", None),
         ("outbox wait", "sending"),
         ("send attempt", "failed"),
     ]
@@ -199,7 +204,7 @@ def test_what_may_have_been_told_is_told_again_under_the_same_ids(
     database: Database,
     collector: Collector,
     answered: AnsweredRequests,
-    export: Callable[[], exporting.Exporter],
+    export: Callable[..., exporting.Exporter],
     wait_until: WaitUntil,
 ) -> None:
     device_id, context = new_device(connection), requested()
@@ -207,11 +212,11 @@ def test_what_may_have_been_told_is_told_again_under_the_same_ids(
     collector.behave = "lost"
     accept(connection, device_id, context)
     sender.failed(claim_next(sender, device_id), "not_on_whatsapp", "No.")
-    killed = export()  # the gateway that took the request is gone: nobody knows its answer
+    killed = export()
     wait_until(lambda: collector.asked > 1, "it to be told twice")
     killed.leave(20)
     collector.behave = 200
-    export()
+    export(AnsweredRequests())  # the gateway that took the request is gone: nobody knows its answer
     wait_until(lambda: left(connection) == 0, "the rows to be gone")
     assert len({each.id for each in collector.taken}) == len(collector.of_trace(context.trace_id.hex())) == 4
     assert len(collector.taken) > 4
@@ -222,7 +227,7 @@ def test_what_may_have_been_told_is_told_again_under_the_same_ids(
 def test_spans_that_are_refused_for_good_are_not_offered_for_ever(
     connection: Connection,
     collector: Collector,
-    export: Callable[[], exporting.Exporter],
+    export: Callable[..., exporting.Exporter],
     wait_until: WaitUntil,
 ) -> None:
     device_id = new_device(connection)
@@ -241,7 +246,7 @@ def test_a_transaction_that_ends_late_is_not_missed(
     connection: Connection,
     database: Database,
     collector: Collector,
-    export: Callable[[], exporting.Exporter],
+    export: Callable[..., exporting.Exporter],
     wait_until: WaitUntil,
 ) -> None:
     device_id, slow, quick = new_device(connection), requested(), requested()
@@ -258,7 +263,7 @@ def test_a_transaction_that_ends_late_is_not_missed(
 def test_what_is_sent_to_the_collector_is_authorised_by_the_standards_own_variable(
     connection: Connection,
     collector: Collector,
-    export: Callable[[], exporting.Exporter],
+    export: Callable[..., exporting.Exporter],
     wait_until: WaitUntil,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -271,7 +276,7 @@ def test_what_is_sent_to_the_collector_is_authorised_by_the_standards_own_variab
 
 
 def test_another_installations_messages_are_left_to_its_gateway(
-    connection: Connection, collector: Collector, export: Callable[[], exporting.Exporter], wait_until: WaitUntil
+    connection: Connection, collector: Collector, export: Callable[..., exporting.Exporter], wait_until: WaitUntil
 ) -> None:
     device_id, ours, theirs = new_device(connection), requested(), requested()
     with connection.transaction():
@@ -285,7 +290,7 @@ def test_another_installations_messages_are_left_to_its_gateway(
 
 @pytest.mark.parametrize(("state", "kept"), [("queued", True), ("in_doubt", True), ("sent", False), ("failed", False)])
 def test_what_ended_a_day_ago_is_forgotten_and_what_is_unfinished_is_not(
-    connection: Connection, export: Callable[[], exporting.Exporter], state: str, kept: bool
+    connection: Connection, export: Callable[..., exporting.Exporter], state: str, kept: bool
 ) -> None:
     message = accept(connection, new_device(connection), requested())
     two_days = datetime.now(UTC) - timedelta(days=2)
@@ -299,7 +304,7 @@ def test_what_ended_a_day_ago_is_forgotten_and_what_is_unfinished_is_not(
 
 
 def test_who_was_away_for_long_begins_anew_and_who_was_not_goes_on(
-    connection: Connection, export: Callable[[], exporting.Exporter]
+    connection: Connection, export: Callable[..., exporting.Exporter]
 ) -> None:
     def place() -> int:
         row = connection.execute("select exported from trace_cursor where owner = %s", [OWNER]).fetchone()
@@ -316,7 +321,7 @@ def test_who_was_away_for_long_begins_anew_and_who_was_not_goes_on(
 
 
 def test_the_router_notes_what_is_new_and_sampled(
-    connection: Connection, export: Callable[[], exporting.Exporter]
+    connection: Connection, export: Callable[..., exporting.Exporter]
 ) -> None:
     def noted(share: float, *answers: MessageAccepted | MessageRejected, trace: TraceContext | None = None) -> int:
         before = left(connection)
