@@ -22,7 +22,7 @@ from benchmarks.support.webhook_receiver import FailingReceiver
 from benchmarks.support.webhook_weather import Weather, forecast
 from config.errors import SalamanderError
 from config.settings import load_settings
-from storage.database import Row, SingleConnection, database_url
+from storage.database import PooledConnections, Row, database_url
 
 #: How often the plain callback is given what happened, in seconds.
 _FEED_SECONDS = 0.25
@@ -49,7 +49,8 @@ class WebhookTrial:
         with Fleet(trial.home.path, timeout=60) as fleet:
             trial.add_devices(fleet, devices)
             self._endpoint, self.receiver.secret = fleet.endpoints.add(self.receiver.url)
-        self._database = SingleConnection(database_url(trial.home, load_settings(trial.home)))
+        # For two threads: the one that calls the plain callback, and the one that waits for the end.
+        self._database = PooledConnections(database_url(trial.home, load_settings(trial.home)), 2)
         self._plain = self._plain_callback()
         self.sent = self.refused = self.kills = 0
 
