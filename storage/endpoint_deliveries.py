@@ -129,6 +129,11 @@ def record(connection: Connection, tried: Sequence[Tried]) -> None:
         connection.execute(_SQL["disable"], {"ids": gone, "reason": "It answered 410: it wants nothing more."})
 
 
+def bring_forward(connection: Connection, endpoint_ids: Sequence[int], seconds: float) -> None:
+    """Let what these endpoints did not take be tried within ``seconds``, but for what they asked to be told later."""
+    connection.execute(_SQL["bring_forward"], {"endpoint_ids": list(endpoint_ids), "seconds": seconds})
+
+
 def release(connection: Connection, delivery_ids: Sequence[int]) -> None:
     """Give back what was taken and not tried."""
     connection.execute(_SQL["release"], {"ids": list(delivery_ids)})

@@ -2,7 +2,8 @@
 
 One thread with one transaction a turn: outcomes recorded, the next deliveries claimed. An endpoint has workers of its
 own, so that one that hangs delays no other; a lane (its events of one device) is worked on by one of them at a time, in
-order. A delivery that failed ends the lane's run: what follows waits with it. Killed at any time, it leaves claims that
+order. A delivery that failed ends the lane's run: what follows waits with it, until its next attempt or until an
+endpoint that was down takes something again. Killed at any time, it leaves claims that
 its successor gives back, and at worst tells again what was told but not recorded.
 """
 
@@ -40,6 +41,10 @@ _RUN_SECONDS = 20.0
 #: How often the courier looks for work: while there are endpoints, and while there are none, in seconds.
 _POLL_SECONDS = 0.25
 _IDLE_SECONDS = 1.0
+#: An endpoint that took nothing for this long was down; when it takes something again, the lanes that wait for it are
+#: tried within the second of these. (While it takes what others are told, a lane that waits has a trouble of its own.)
+_DOWN_SECONDS = 30.0
+_FORWARD_SECONDS = 5.0
 #: How long it leaves PostgreSQL alone that is away, and how often it tidies up, in seconds.
 _PAUSE_SECONDS = 1.0
 _TIDY_SECONDS = 60.0
@@ -98,6 +103,8 @@ class Courier(threading.Thread):
         self._workers: dict[int, Workers[_Work]] = {}
         self._busy: set[Lane] = set()
         self._failing: set[int] = set()
+        #: When each endpoint took something last.
+        self._took: dict[int, float] = {}
         #: Secrets that were opened, by what they were sealed to: opening takes longer than all the rest of a turn.
         self._secrets: dict[bytes, str] = {}
         self._changed = threading.Condition()
@@ -137,6 +144,7 @@ class Courier(threading.Thread):
 
     def _turn(self) -> bool:
         """Record, claim, hand out; return whether there are endpoints."""
+        began = time.monotonic()
         with self._changed:
             outcomes, self._outcomes = self._outcomes, _Outcomes()
         try:
@@ -145,6 +153,10 @@ class Courier(threading.Thread):
                     endpoint_deliveries.release_owner(connection, self._owner)
                 if outcomes.tried:
                     endpoint_deliveries.record(connection, outcomes.tried)
+                took = {each.delivery.endpoint_id for each in outcomes.tried if each.state == "delivered"}
+                back = sorted(each for each in took if began - self._took.get(each, 0.0) > _DOWN_SECONDS)
+                if back:
+                    endpoint_deliveries.bring_forward(connection, back, _FORWARD_SECONDS)
                 if outcomes.untried:
                     endpoint_deliveries.release(connection, outcomes.untried)
                 known = {each.id: each for each in endpoints.all_endpoints(connection)}
@@ -159,6 +171,7 @@ class Courier(threading.Thread):
                 self._outcomes = outcomes.before(self._outcomes)
             raise
         self._fresh = False
+        self._took |= dict.fromkeys(took, began)
         self._busy = busy | runs.keys()
         self._report(outcomes.tried)
         for (endpoint_id, lane), deliveries in runs.items():

@@ -82,6 +82,14 @@ from unnest(
 ) as told (id, state, status, answer, problem, wait)
 where d.id = told.id and d.state = 'pending';
 
+-- An endpoint that failed takes deliveries again: do not let the others wait out pauses that were meant for its outage.
+-- Only heads of lanes have been tried. Who was told to come later (429) keeps to that.
+-- name: bring_forward
+update endpoint_delivery
+set next_at = least(next_at, now() + make_interval(secs => random() * %(seconds)s))
+where endpoint_id = any(%(endpoint_ids)s) and state = 'pending' and attempts > 0 and next_at > now()
+  and leased_until is null and status is distinct from 429;
+
 -- Give back what was taken and not tried.
 -- name: release
 update endpoint_delivery set leased_by = null, leased_until = null where id = any(%(ids)s) and state = 'pending';

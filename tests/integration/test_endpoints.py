@@ -292,6 +292,32 @@ def test_a_lane_that_waits_holds_no_other_lane(desk: Desk) -> None:
         assert numbers(receiver.firsts(), name) == [0, 1, 2]
 
 
+def test_lanes_that_wait_for_an_endpoint_that_was_down_are_told_soon_after_it_is_back(desk: Desk) -> None:
+    with Receiver() as receiver:
+        endpoint_id = desk.endpoint(receiver, "message.received")
+        waiting, told_later, fresh = (new_device(desk.connection) for _ in range(3))
+        tell(desk.connection, waiting, 0, 2)
+        tell(desk.connection, told_later, 0, 1)
+        tried = "update endpoint_delivery set attempts = 9, status = %s, next_at = now() + interval '1 hour'"
+        desk.connection.execute(f"{tried} where lane = %s and body #>> '{{data,number}}' = '0'", (503, waiting))
+        desk.connection.execute(f"{tried} where lane = %s", (429, told_later))
+        desk.deliver()
+        tell(desk.connection, fresh, 0, 1)
+        eventually(lambda: desk.count(endpoint_id, "delivered") == 3, 30, "what waited for the outage's end")
+        assert numbers(receiver.firsts(), name_of(desk.connection, waiting)) == [0, 1]
+        # It takes what others are told: one that it does not take has a trouble of its own, and waits its time.
+        desk.connection.execute(f"{tried} where lane = %s", (500, told_later))
+        tell(desk.connection, fresh, 1, 2)
+        eventually(lambda: desk.count(endpoint_id, "delivered") == 4, 30, "the next of another lane")
+        tell(desk.connection, fresh, 2, 3)
+        eventually(lambda: desk.count(endpoint_id, "delivered") == 5, 30, "one more")
+        left = desk.connection.execute(
+            "select state, next_at > now() + interval '50 minutes' as far from endpoint_delivery where lane = %s",
+            (told_later,),
+        ).fetchall()
+        assert [(row["state"], row["far"]) for row in left] == [("pending", True)]
+
+
 def test_what_fails_for_three_days_is_a_dead_letter_and_can_be_told_again(desk: Desk) -> None:
     with Receiver() as receiver:
         endpoint_id = desk.endpoint(receiver, "message.received")
