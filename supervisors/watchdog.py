@@ -288,7 +288,7 @@ class Watchdog:
             attempt = self._trouble.next_attempt(fell_at, self._settings.stable_seconds)
             logger().warning("⚠️ The actor system is down; sweeping and starting again", cause=cause[1])
             self._write_daemon_file(ready=False)
-            self._sweep_actors()
+            self._sweep_until_gone()
             self._wait(self._backoff.seconds(attempt, 0.5))
 
     def _start_system(self) -> None:
@@ -370,6 +370,19 @@ class Watchdog:
             self._system = None
         sweep(self._home, spare=spare)
         reap()
+
+    def _sweep_until_gone(self) -> None:
+        """Sweep until nothing is left: beside a client that still lives none may be started, and giving up heals nothing.
+
+        On a machine that is too busy, what was killed may take long to end.
+        """
+        while not self._stop_asked:
+            try:
+                self._sweep_actors()
+            except SalamanderError as error:
+                logger().error("What was killed is still there; it is swept again", reason=error.sentence)
+            else:
+                return
 
     def _leave(self) -> None:
         """Stop everything, in order, and leave no process, socket or file of the run behind."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,11 +21,13 @@ class Upstream:
 
     status: bytes = b"200 OK"
     heads: list[str] = field(default_factory=list)
+    moments: list[float] = field(default_factory=list)
     url: str = ""
     open: list[asyncio.StreamWriter] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        self.moments.append(time.monotonic())
         writer.write(b"HTTP/1.1 " + self.status + b"\r\n\r\n")
         self.open.append(writer)
         while data := await reader.read(1000):
@@ -144,6 +147,22 @@ def test_connects_keep_to_the_budget_and_media_are_not_counted() -> None:
             assert [status for status, _ in answers] == [200] * 30
             assert lasted >= 29 / 20 - 0.1, "30 connects at 20 a second take 1.45 seconds"
             assert len(upstream.heads) == 30
+
+    run(check)
+
+
+def test_connects_that_a_standstill_held_up_do_not_go_all_at_once() -> None:
+    async def check() -> None:
+        async with gate_and_upstream(per_second=20.0) as (gate, upstream):
+            ways = [gate.way_for(device_id, None) for device_id in range(40)]
+            dialling = asyncio.gather(*(dial(way) for way in ways))
+            while len(upstream.heads) < 5:
+                await asyncio.sleep(0.01)
+            time.sleep(1.0)  # noqa: ASYNC251 - the loop stands still, and the moments of twenty devices pass
+            assert [status for status, _ in await dialling] == [200] * 40
+            came = sorted(upstream.moments)
+            within = max(sum(1 for each in came if first <= each < first + 1.0) for first in came)
+            assert within <= 20 / 0.85 + 2
 
     run(check)
 
