@@ -53,16 +53,18 @@ class RouterConnection:
             DaemonNotRunning: the daemon is gone.
         """
         self._follow_the_daemon()
+        # Another thread may let go of these at any moment.
+        system, router = self._system, self._router
         try:
-            if self._system is None:
-                self._system = connect_actor_system(self._home, self._daemon.bind_address, self._daemon.port)
-            if self._router is None:
-                self._router = lookup(self._system, ROUTER_NAME)
+            if system is None:
+                system = self._system = connect_actor_system(self._home, self._daemon.bind_address, self._daemon.port)
+            if router is None:
+                router = self._router = lookup(system, ROUTER_NAME)
         except (DaemonNotRunning, NoAnswer):
             self.close()  # the watchdog lives, so the actor system is being started
             return None
         try:
-            answer = None if self._router is None else self._asked(message, seconds)
+            answer = None if router is None else self._asked(system, router, message, seconds)
         except ValueError as error:
             raise Refused(f"The request is too large: {error}.", "Send less at once.", code="too_large") from None
         if answer is None:
@@ -81,13 +83,13 @@ class RouterConnection:
             self._daemon = daemon
         self._seen_at = now
 
-    def _asked(self, message: Any, seconds: float) -> Any | None:
+    def _asked(self, system: Any, router: Any, message: Any, seconds: float) -> Any | None:
         """Ask from an endpoint that nobody else asks from; one whose question stayed unanswered is not used again."""
-        endpoint = self._endpoint()
+        endpoint = self._endpoint(system)
         answer = None
         try:
             answer = endpoint.ask(
-                self._router, message, seconds, lambda told: getattr(told, "request", None) == message.request
+                router, message, seconds, lambda told: getattr(told, "request", None) == message.request
             )
         finally:
             if answer is None:
@@ -96,14 +98,14 @@ class RouterConnection:
                 self._idle.append((endpoint, time.monotonic()))
         return answer
 
-    def _endpoint(self) -> Endpoint:
+    def _endpoint(self, system: Any) -> Endpoint:
         with contextlib.suppress(IndexError):  # another thread took the last one
             while True:
                 endpoint, used_at = self._idle.pop()
                 if time.monotonic() - used_at < _FRESH_SECONDS:
                     return endpoint
                 endpoint.close()
-        return Endpoint(self._system)
+        return Endpoint(system)
 
     def close(self) -> None:
         """Close this process's sockets; the daemon goes on."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from config.errors import StorageUnavailable
 from storage import deliveries
 from storage.database import Connection, Row
 from storage.deliveries import Known, name_of, reference_name
@@ -166,9 +167,16 @@ def claimed_before(connection: Connection, secrets: Mapping[int, bytes]) -> list
 
 
 def claim(connection: Connection, owner: str, secrets: Mapping[int, bytes]) -> list[Head]:
-    """Claim the heads of these lanes, each with its secret; return one for each."""
+    """Claim the heads of these lanes, each with its secret; return one for each.
+
+    Raises:
+        StorageUnavailable: as ever, or one of these claims was just being committed; ask again.
+    """
     arguments = {"device_ids": list(secrets), "secrets": list(secrets.values()), "owner": owner}
-    return [_head(row) for row in connection.execute(_SQL["claim"], arguments)]
+    try:
+        return [_head(row) for row in connection.execute(_SQL["claim"], arguments)]
+    except psycopg.errors.UniqueViolation:
+        raise StorageUnavailable("The same claim was being made.", "It is made again.") from None
 
 
 def record(connection: Connection, ended: Sequence[Ended]) -> psycopg.Cursor[Row]:

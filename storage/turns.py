@@ -76,6 +76,9 @@ def take(connection: Connection, owner: str, turns: Sequence[Turn], *, again: bo
             outbox.apply_receipts(connection, told)
         if secrets:
             heads += dispatch.claim(connection, owner, secrets)
+    if again and secrets:
+        # The transaction whose answer was lost may have been committed only while these statements waited for it.
+        heads += dispatch.claimed_before(connection, secrets)
     settled = {row["id"] for row in moved} if moved is not None else set()
     for each in ended:
         if each.message_id not in settled and each.external_id is not None:

@@ -87,7 +87,8 @@ class DeviceSupervisor:
         #: Devices that came from another shard and are not online yet.
         self._opening: set[int] = set()
         self._early: dict[int, list[tuple[str, str | None, str]]] = {}
-        self._lanes = Outbox(services.database, services.owner)
+        #: As somebody who never made an attempt: whoever made one on a device that nobody is at here, left it.
+        self._lanes = Outbox(services.database, f"{services.owner}/supervisor")
         self._looked_for_stranded = time.monotonic()
 
     # --- what devices ask of their supervisor ------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from config.errors import StorageUnavailable
@@ -82,7 +82,7 @@ class GroupCommit:
         again = any(piece.tried for piece in pieces)
         for piece in pieces:
             piece.tried = True
-        turns = [piece.work for piece in pieces if isinstance(piece.work, Turn)]
+        turns = [_wanted_still(piece.work, piece) for piece in pieces if isinstance(piece.work, Turn)]
         try:
             with self._database.transaction() as connection:
                 heads = iter(take(connection, self._owner, turns, again=again) if turns else ())
@@ -94,6 +94,11 @@ class GroupCommit:
                 return [error]
         # One of them failed, and with it the transaction: each gets its own.
         return [outcome for piece in pieces for outcome in self._commit([piece])]
+
+
+def _wanted_still(turn: Turn, piece: _Piece) -> Turn:
+    """Return what is still wanted of a turn: nobody would send what is claimed for one who has stopped waiting."""
+    return replace(turn, secret=None) if piece.outcome.cancelled() else turn
 
 
 def _settle(piece: _Piece, outcome: Any) -> None:

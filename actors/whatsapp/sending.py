@@ -49,6 +49,8 @@ class Sender:
         self.journal = SecretJournal(services.home.journal, device_id)
         #: The attempt under way, for the journal (read from the library's thread).
         self.attempt_under_way: int | None = None
+        #: The secret of the claim that the lane asked for last. It may be committed long before its answer comes.
+        self._claiming: bytes | None = None
         #: The companion that sends, or sent: with its session, the library deletes what it stored of its messages.
         self._jid: str | None = None
         self._finished: list[bytes] = []
@@ -63,16 +65,16 @@ class Sender:
         ``give_up`` is called when the library hangs before anything left: it must have the client closed, which makes
         the library return. A cancelled attempt is settled by evidence later.
         """
-        claim = await self._exchange(None) if may_send() else None
-        while claim is not None:
-            self._jid = client.jid
-            self.attempt_under_way = claim.attempt_id
-            try:
+        try:
+            claim = await self._exchange(None) if may_send() else None
+            while claim is not None:
+                self._jid = client.jid
+                self.attempt_under_way = claim.attempt_id
                 sent = await self._send(claim, client, give_up)
                 ended = None if sent is None else (claim, sent)
                 claim = await self._exchange(ended, claim_next=may_send())
-            finally:
-                self.attempt_under_way = None
+        finally:
+            self.attempt_under_way = self._claiming = None
 
     async def _exchange(self, ended: tuple[Claim, Sent] | None, *, claim_next: bool = True) -> Claim | None:
         """Record that a message was sent, if one was, and claim the next, if any shall be: in one transaction."""
@@ -81,7 +83,7 @@ class Sender:
         at_once = claim_next and not self._rules.everywhere
         head = None
         if outcome is not None or at_once:
-            secret = secrets.token_bytes(32) if at_once else None
+            secret = self._secret_to_claim_with() if at_once else None
             head = await self._services.turn(Turn(self._device_id, sent=outcome, secret=secret))
         if ended is not None:
             message, sent = ended
@@ -95,8 +97,12 @@ class Sender:
 
     async def _claim_by_the_rules(self) -> Claim | None:
         """Claim the head of a lane that is limited, or whose first message was cancelled just now."""
-        secret, asked = secrets.token_bytes(32), itertools.count()
+        secret, asked = self._secret_to_claim_with(), itertools.count()
         return await self._record(lambda outbox: outbox.claim(self._device_id, secret, again=next(asked) > 0))
+
+    def _secret_to_claim_with(self) -> bytes:
+        self._claiming = secrets.token_bytes(32)
+        return self._claiming
 
     async def _record(self, work: Callable[[Outbox], Result]) -> Result:
         """Do something with the outbox, and return when it is committed, with what the shard's other devices record."""
@@ -234,7 +240,9 @@ class Sender:
     async def settle_stranded(self, jid: str | None, seconds: float) -> None:
         """Settle attempts that nobody has been at for ``seconds``, whoever made them: their outcome was lost."""
         stranded = await self._services.run(lambda: self.outbox.stranded([self._device_id], seconds))
-        nobodys = [each for each in stranded if each.attempt_id != self.attempt_under_way]
+        nobodys = [
+            each for each in stranded if each.attempt_id != self.attempt_under_way and each.secret != self._claiming
+        ]
         await self._settle(nobodys, jid, "Its attempt was abandoned")
 
     async def _settle(self, orphans: Sequence[Orphan], jid: str | None, what: str) -> None:

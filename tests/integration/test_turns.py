@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from actors.whatsapp.group_commit import GroupCommit
+from config.errors import StorageUnavailable
 from storage import care, dispatch, events, outbox, turns
 from storage.care import Limits
-from storage.database import Connection, Database
+from storage.database import Connection, Database, connect
 from storage.dispatch import Head
 from storage.events import Event
 from storage.outbox import Claim, Outbox
 from storage.turns import Receipt, Turn
+from tests.support.daemon import eventually
 from tests.support.outbox import accept_texts, claim_next, new_device, state_of, story_of
 
 OWNER = "shard-1/one"
@@ -179,6 +183,60 @@ def test_a_turn_is_taken_with_other_work_and_each_has_its_own_outcome(
     assert isinstance(error, LookupError)
     assert state_of(connection, message_id) == "sending"
     assert Outbox(database, "somebody-else").orphans([lane])[0].attempt_id == claim_of(head).attempt_id
+
+
+def test_nothing_is_claimed_for_one_who_has_stopped_waiting(
+    connection: Connection, database: Database, lane: int
+) -> None:
+    first, second = accept_texts(connection, lane, "one", "two")
+    claim = claim_of(take(database, claiming(lane))[0])
+
+    async def main() -> None:
+        under_way, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slowly(work: Any) -> Any:
+            under_way.set()
+            await go_on.wait()
+            return await asyncio.to_thread(work)
+
+        group = GroupCommit(database, OWNER, slowly)
+        others = asyncio.ensure_future(group.store(lambda _: None))
+        await under_way.wait()
+        cut_off = Turn(lane, sent=turns.sent(claim, "3EB0CC"), secret=secrets.token_bytes(32))
+        impatient = asyncio.ensure_future(group.turn(cut_off))
+        await asyncio.sleep(0)
+        impatient.cancel()
+        go_on.set()
+        await others
+        await group.store(lambda _: None)
+
+    asyncio.run(main())
+    assert state_of(connection, first) == "sent"
+    assert state_of(connection, second) == "queued"
+
+
+@pytest.mark.parametrize("waiting", [1, 2])
+def test_a_claim_that_is_committed_only_while_it_is_repeated_is_given_again(
+    connection: Connection, database: Database, storage_url: str, lane: int, waiting: int
+) -> None:
+    accept_texts(connection, lane, *(f"text {number}" for number in range(waiting)))
+    wanted = claiming(lane)
+
+    def repeat() -> Head | None:
+        with contextlib.suppress(StorageUnavailable):
+            return take(database, wanted, again=True)[0]
+        return None
+
+    with ThreadPoolExecutor(1) as thread, connect(storage_url) as slow:
+        with slow.transaction():
+            first = claim_of(turns.take(slow, OWNER, [wanted])[0])
+            repeated = thread.submit(eventually, repeat, 30, "what was claimed")
+            eventually(lambda: locks_waited_for(connection), 30, "the second one to wait for the first")
+        assert claim_of(repeated.result(30)) == first
+
+
+def locks_waited_for(connection: Connection) -> int:
+    return connection.execute("select 1 from pg_locks where not granted").rowcount
 
 
 def test_turns_and_the_outbox_claim_in_one_order(connection: Connection, database: Database, lane: int) -> None:
