@@ -372,7 +372,7 @@ class Watchdog:
         reap()
 
     def _sweep_until_gone(self) -> None:
-        """Sweep until nothing is left: beside a client that still lives none may be started, and giving up heals nothing.
+        """Sweep until nothing is left: beside a client that lives none may be started, and giving up heals nothing.
 
         On a machine that is too busy, what was killed may take long to end.
         """
