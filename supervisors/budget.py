@@ -14,6 +14,9 @@ SMALLEST_SHARE = 0.5
 #: How much of the budget is planned for. Each shard keeps its own time, and what lies between a granted moment and the
 #: server differs: planned in full, some seconds would hold more than the whole.
 _PLANNED = 0.85
+#: How fast connects may follow each other that come late together, as a part of the budget: after a standstill the
+#: moments of many have passed.
+_CATCHING_UP = 0.92
 #: A device of a shard that was started again counts as so many when the budget is shared out.
 _HURRY = 30
 #: A fall counts for this long, in seconds.
@@ -59,6 +62,11 @@ class ConnectBudget:
         self._places: dict[int, float] = {}
         #: The moments at which somebody connects for certain, none passed for longer than one gap.
         self._taken: list[float] = []
+
+    @property
+    def least_gap(self) -> float:
+        """How far connects must really be apart, in seconds, whatever their moments were."""
+        return _PLANNED / (_CATCHING_UP * self.per_second)
 
     def place_of(self, device_id: int, now: float, chance: float) -> float:
         """Return when the device may connect (monotonic seconds; ``chance`` in [0, 1) is its jitter)."""

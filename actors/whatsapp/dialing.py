@@ -74,6 +74,8 @@ class DialGate:
         self._first_turns = asyncio.Semaphore(_MOST_AT_ONCE)
         self._later_turns = asyncio.Semaphore(_MOST_AT_ONCE)
         self._turns_given: dict[int, tuple[asyncio.TimerHandle, asyncio.Semaphore]] = {}
+        self._line = asyncio.Lock()
+        self._last_connect = float("-inf")
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._of_device: dict[int, set[asyncio.Task[None]]] = {}
@@ -183,6 +185,7 @@ class DialGate:
             connection.add_done_callback(own.discard)
             if host == _CHAT_HOST:
                 await self._await_moment(way.device_id)
+                await self._fall_in_line()
             async with asyncio.timeout(_DIAL_SECONDS):
                 answers, upstream = await self._dial(way, host, port)
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -223,6 +226,12 @@ class DialGate:
             raise _Refusal("503 Held back")
         if not await self._take_moment(device_id, _PATIENCE_SECONDS):
             raise _Refusal("503 Not yet")
+
+    async def _fall_in_line(self) -> None:
+        """Keep connects apart whose moments have come: a loop that stood still lets all of them go at once."""
+        async with self._line:
+            await asyncio.sleep(max(0.0, self._last_connect + self.budget.least_gap - time.monotonic()))
+            self._last_connect = time.monotonic()
 
     async def _take_moment(self, device_id: int, patience: float = float("inf")) -> bool:
         """Wait until the device may connect; return False at once when that is over ``patience`` seconds away."""
