@@ -15,7 +15,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: This machine.
 LOOPBACK: tuple[Network, ...] = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
-#: IPv6 networks without IPv4 reach it through here (RFC 6052).
+#: The part of IPv6 that is given out for the internet: whatever lies elsewhere is local, or a way to IPv4.
+_GLOBAL = ipaddress.IPv6Network("2000::/3")
+#: IPv6 networks without IPv4 reach it through here (RFC 6052). Their own prefix (RFC 8215) leads inside as well.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -68,6 +70,6 @@ def is_public(address: Address) -> bool:
             embedded = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
         if embedded is not None:
             return is_public(embedded)
-        if address.is_site_local:
+        if address not in _GLOBAL:
             return False
     return address.is_global and not address.is_multicast
