@@ -8,7 +8,7 @@ import pytest
 
 from config.errors import SalamanderError
 from config.home import Home
-from config.settings import Settings
+from config.settings import load_settings
 from supervisors import watchdog
 from supervisors.watchdog import Watchdog
 
@@ -40,8 +40,8 @@ def test_processes_that_do_not_end_in_time_are_swept_again_and_the_system_starte
         return 1
 
     monkeypatch.setattr(watchdog, "sweep", sweep)
-    monkeypatch.setattr(watchdog, "reap", lambda: {})  # it would collect other tests' children
-    falling = Falling(home, Settings(backoff_first_seconds=0.01), simulator=False)
+    monkeypatch.setattr(watchdog, "reap", dict)  # it would collect other tests' children
+    falling = Falling(home, load_settings(home).model_copy(update={"backoff_first_seconds": 0.01}), simulator=False)
 
     falling._run_system()
 
