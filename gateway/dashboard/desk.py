@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from markupsafe import Markup
+from starlette.exceptions import HTTPException
 
+from config.errors import Refused
 from gateway.dashboard.errors import Forbidden, NotSignedIn
 from gateway.dashboard.rendering import environment
+from gateway.problems import TurnedAway
 from storage import dashboard, users
 from storage.passwords import token_hash
 from storage.users import Expiry, User
@@ -88,8 +91,15 @@ class Desk:
 
         Raises:
             Forbidden: it comes from elsewhere, or is older than the session.
+            Refused: it cannot be read, or is too large.
         """
-        form = await request.form(max_files=0, max_fields=100)
+        try:
+            form = await request.form(max_files=0, max_fields=100)
+        except TurnedAway:
+            raise
+        except HTTPException:
+            sentence = "The form cannot be read, or holds too much."
+            raise Refused(sentence, "Open the page again and send less.", code="bad_form") from None
         given = form.get(_PROOF)
         site = request.headers.get("sec-fetch-site", "same-origin")
         genuine = isinstance(given, str) and hmac.compare_digest(given.encode(), self.proof(token).encode())

@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from config.errors import NotFound, Refused, SalamanderError
 from config.logging import logger
 from gateway.problems import TurnedAway, status_of
+from storage.text import is_storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -59,6 +60,7 @@ def page_route(desk: Desk) -> type[APIRoute]:
 
             async def handle_and_tell(request: Request) -> Response:
                 try:
+                    _check_query(request)
                     response = await handle(request)
                 except NotSignedIn:
                     response = _sign_in_first(request)
@@ -80,6 +82,16 @@ def page_route(desk: Desk) -> type[APIRoute]:
             return handle_and_tell
 
     return PageRoute
+
+
+def _check_query(request: Request) -> None:
+    """Refuse a query that PostgreSQL cannot be asked with.
+
+    Raises:
+        NotFound: there is such text in it.
+    """
+    if not all(is_storable(value) for value in request.query_params.values()):
+        raise NotFound("There is no such page.", "Begin at the fleet.")
 
 
 def _sign_in_first(request: Request) -> Response:

@@ -479,6 +479,33 @@ def test_unknown_things_are_told_as_pages(operator: Browser) -> None:
         assert "There is no" in words(answer)
 
 
+def test_what_no_row_can_hold_is_asked_for_in_vain(operator: Browser, sample: dict[str, int]) -> None:
+    for path in (
+        "/devices/sample?request=%00",
+        "/messages?to=a%00b",
+        "/messages?device=%00",
+        "/devices?q=%00",
+        "/?q=%00",
+    ):
+        answer = operator.get(path)
+        assert answer.status_code == 404, path
+        assert "There is no such page." in words(answer)
+
+
+def test_a_form_that_cannot_be_read_is_told_so(site: Site, people: None, stranger: Browser) -> None:
+    unreadable = (
+        ("multipart/form-data", b"x"),
+        ("application/x-www-form-urlencoded", b"a=1&" * 200),
+        ("application/x-www-form-urlencoded", b"a=" + b"1" * 2_000_000),
+    )
+    for content_type, body in unreadable:
+        answer = stranger.session.post(
+            f"{stranger.url}/sign-in", data=body, headers={"Content-Type": content_type}, timeout=20
+        )
+        assert answer.status_code == 422, content_type
+        assert "The form cannot be read" in words(answer)
+
+
 # --- what changes by itself ------------------------------------------------------------------------------
 
 
