@@ -8,6 +8,7 @@ It has no thread and waits for nothing but PostgreSQL, and for that only briefly
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -38,7 +39,7 @@ from actors.routes import check_route
 from actors.tracing import Tracing
 from actors.validation import Problem, check_message
 from config.daemon import loopback_endpoint
-from config.errors import Refused, SalamanderError
+from config.errors import Refused, SalamanderError, StorageUnavailable
 from config.logging import logger
 from storage import care, handled, outbox
 from storage.credentials import CredentialSeal
@@ -71,20 +72,26 @@ class Router(SupervisedChild):
         self._routes = Routes({}, {})
         self._hints = Hints()
         self._tracing = Tracing.of(self.home, self.settings)
+        self._has_begun = False
 
     # --- life --------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Let lanes that a rule holds ask the rules again (the settings may have changed), and tidy up."""
-        with self._database.transaction() as connection:
-            care.release_holds(connection)
-            handled.forget(connection)
-            if self._tracing is not None:
-                self._tracing.begin(connection)
+        # Started while PostgreSQL is away, it does so when that is back.
+        with contextlib.suppress(StorageUnavailable):
+            with self._database.transaction() as connection:
+                care.release_holds(connection)
+                handled.forget(connection)
+                if self._tracing is not None:
+                    self._tracing.begin(connection)
+            self._has_begun = True
 
     def on_wakeup(self, payload: Any) -> None:
         """Report life, and look whether a hint went unnoted."""
         super().on_wakeup(payload)
+        if not self._has_begun:
+            self.begin()
         self._send_hints()
 
     def on_stop_child(self, _message: StopChild, _sender: Any) -> None:
