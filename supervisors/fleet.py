@@ -300,12 +300,15 @@ class FleetSupervisor(SupervisedChild):
             return
         now = time.monotonic()
         child.address = None
-        if child.leaving_since is not None:
-            return  # it was told to
+        removals = [each for at, each in child.removals if now - at < _REMOVAL_SECONDS]
+        child.removals = []
+        if child.leaving_since is not None:  # it was told to
+            for removal in removals:
+                self.on_tell_device(removal, None)
+            return
         child.heard_at = None
         child.opening = frozenset()
-        child.waiting += [each for at, each in child.removals if now - at < _REMOVAL_SECONDS]
-        child.removals = []
+        child.waiting += removals
         child.fell_at = now
         child.cause = (code, words)
         child.attempt = child.trouble.next_attempt(now, self.settings.stable_seconds)
@@ -470,7 +473,8 @@ class FleetSupervisor(SupervisedChild):
             if device_id in child.holds and device_id not in child.device_ids:
                 return child
         placed = any(device_id in child.device_ids or device_id in child.holds for child in self._shards())
-        return None if placed else next(iter(up), None)
+        # One that leaves will not read it any more.
+        return None if placed else next((child for child in up if child.leaving_since is None), None)
 
     @staticmethod
     def _may_host(child: Child, held_elsewhere: frozenset[int]) -> tuple[int, ...]:

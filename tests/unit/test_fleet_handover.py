@@ -166,6 +166,23 @@ def test_a_removal_whose_device_is_placed_nowhere_any_more_is_carried_out_by_any
     assert [each.request for each in fleet.shards["shard-1"].told] == ["a request"]
 
 
+def test_a_shard_that_leaves_is_given_no_removal_and_hands_on_what_it_may_not_have_read(fleet: Played) -> None:
+    recycling(fleet)
+    fleet.on_tell_device(TellDevice(98, "remove", None, "before"), None)
+    assert [each.request for each in fleet.shards["shard-1"].told] == ["before"]
+    for _ in DEVICES:
+        fleet.beat("shard-2")
+        time.sleep(2 / fleet.settings.connects_per_second)
+        fleet.beat("shard-1")
+    fleet.on_wakeup("tick")
+    fleet.beat("shard-2")
+    assert fleet._children["shard:shard-1"].leaving_since is not None
+    fleet.on_tell_device(TellDevice(99, "remove", None, "meanwhile"), None)
+    assert [each.request for each in fleet.shards["shard-2"].told] == ["meanwhile"]
+    fleet.died("shard-1")
+    assert [each.request for each in fleet.shards["shard-2"].told] == ["meanwhile", "before"]
+
+
 def test_a_shard_that_dies_over_a_removal_is_told_of_it_again(fleet: Played) -> None:
     fleet.beat("shard-1")
     fleet.on_tell_device(TellDevice(1, "remove", None, "a removal"), None)
