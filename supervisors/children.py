@@ -1,11 +1,12 @@
-"""A child of the fleet's supervisor: who it is, what it was told, and what is known of it."""
+"""The children of the fleet's supervisor: who each is, what it was told, and what is known of it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.messages import HostDevices, TellDevice, Wear
+from actors.messages import HostDevices, Routes, TellDevice, Wear
 from supervisors.policy import Trouble
 from supervisors.pulse import Pulse
 from supervisors.recycling import Shard
@@ -60,6 +61,55 @@ class Child:
         return Shard(self.up, settled, frozenset(self.device_ids), self.holds, self.opening, self.wear)
 
 
-def key_of(role: str, name: str) -> str:
-    """Return the name under which the supervisor knows a child; of most roles there are several."""
-    return role if role == "router" else f"{role}:{name}"
+class Children:
+    """All children of the fleet's supervisor, by role and name. Going through them bears changes on the way."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[tuple[str, str], Child] = {}
+        #: Whether something changed that the router has not been told of.
+        self.routes_changed = True
+
+    def __iter__(self) -> Iterator[Child]:
+        return iter(list(self._by_name.values()))
+
+    def find(self, role: str, name: str) -> Child | None:
+        """Return a child, or None when there is no such."""
+        return self._by_name.get((role, name))
+
+    def ensure(self, role: str, name: str) -> Child:
+        """Return a child; one that is not there yet is made, to be started at the next look."""
+        return self._by_name.setdefault((role, name), Child(role, name))
+
+    def remove(self, child: Child) -> None:
+        """Forget a child."""
+        del self._by_name[child.role, child.name]
+
+    def of_role(self, role: str) -> list[Child]:
+        """Return the children of one role."""
+        return [child for child in self if child.role == role]
+
+    @property
+    def shards(self) -> list[Child]:
+        """The shards, those that retire included."""
+        return self.of_role("shard")
+
+    def as_shards(self) -> dict[str, Shard]:
+        """Return what recycling goes by, for each shard."""
+        return {child.name: child.as_shard() for child in self.shards}
+
+    def placed(self) -> dict[str, tuple[int, ...]]:
+        """Return which devices are placed at which shard."""
+        return {child.name: child.device_ids for child in self.shards}
+
+    def routes(self) -> Routes:
+        """Return where the router reaches each device and platform now."""
+        shards: dict[int, object] = {}
+        platforms: dict[str, object] = {}
+        for child in self:
+            if not child.up:
+                continue
+            if child.role == "platform":
+                platforms[child.name] = child.address
+            elif child.role == "shard":
+                shards.update(dict.fromkeys(child.device_ids, child.address))
+        return Routes(shards, platforms)

@@ -12,7 +12,11 @@ from actors.messages import Heartbeat, HostDevices, RecycleShard, StartChild, St
 from config.home import DAEMON_VARIABLE, Home
 from storage.restarts import Restart
 from supervisors import fleet as fleet_module
+from supervisors import supervision as supervision_module
+from supervisors.children import Child
 from supervisors.fleet import FleetSupervisor
+from supervisors.supervision import Supervision
+from supervisors.tables import FleetTables, Wanted
 
 DEVICES = (1, 2, 3)
 
@@ -38,6 +42,18 @@ class FakeShard:
             self.alive = False
 
 
+class PlayedTables(FleetTables):
+    """The device table without a database."""
+
+    def read(self, now: float, *, fresh: bool) -> Wanted:
+        del fresh
+        self._read_at = self._answered_at = now
+        return Wanted(DEVICES, {})
+
+    def reroute(self, now: float) -> None:
+        self._answered_at = now
+
+
 class Played(FleetSupervisor):
     """The supervisor without an actor system."""
 
@@ -57,17 +73,9 @@ class Played(FleetSupervisor):
         if isinstance(message, StartChild) and message.role == "shard":
             self.shards[message.name] = FakeShard(message)
             self.shards[message.name].start = message
-        for child in self._shards():
+        for child in self._children.shards:
             if child.address == address and child.name in self.shards and not isinstance(message, StartChild):
                 self.shards[child.name].take(message)
-
-    def _read_devices(self, now: float) -> None:
-        self._read_devices_at = self._stored_at = now
-        self._ours = DEVICES
-        self._place()
-
-    def _reroute(self) -> None:
-        self._stored_at = time.monotonic()
 
     def wake_after(self, seconds: float, payload: Any = None) -> None:
         del seconds, payload
@@ -79,12 +87,14 @@ class Played(FleetSupervisor):
         self.on_heartbeat(told, None)
 
     def died(self, name: str) -> None:
-        child = self._children[f"shard:{name}"]
+        child = self.shard(name)
         child.pid = None
-        self._fell(child, "exited", "Its process ended.")
+        self._supervision.fell(child, "exited", "Its process ended.")
 
-    def _kill_unknown_children(self) -> None:
-        """There are none; but the test's own process may have children."""
+    def shard(self, name: str) -> Child:
+        child = self._children.find("shard", name)
+        assert child is not None
+        return child
 
     #: No process has such a number.
     pid, started = 2**22 + 1, 0.0
@@ -99,7 +109,10 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Played:
 
     monkeypatch.setattr(fleet_module, "database_url", lambda *_: "postgresql:///nowhere")
     monkeypatch.setattr(fleet_module, "preload", lambda: None)
-    monkeypatch.setattr(fleet_module, "process_is_alive", lambda *_: True)
+    monkeypatch.setattr(fleet_module, "FleetTables", PlayedTables)
+    monkeypatch.setattr(supervision_module, "process_is_alive", lambda *_: True)
+    # There are none; but the test's own process may have children.
+    monkeypatch.setattr(Supervision, "_kill_unknown_children", lambda _: None)
     played = Played()
     played.begin()
     return played
@@ -188,7 +201,7 @@ def test_a_shard_that_dies_over_a_removal_is_told_of_it_again(fleet: Played) -> 
     fleet.on_tell_device(TellDevice(1, "remove", None, "a removal"), None)
     fleet.on_tell_device(TellDevice(2, "refresh", None, "a refresh"), None)
     fleet.died("shard-1")
-    fleet._children["shard:shard-1"].start_at = 0.0
+    fleet.shard("shard-1").start_at = 0.0
     fleet.on_wakeup("tick")
     assert fleet.shards["shard-1"].told == [], "it is a new process"
     fleet.beat("shard-1")
@@ -212,9 +225,7 @@ def test_an_order_that_was_not_carried_out_is_given_again(fleet: Played) -> None
     count = len(lost.orders)
     lost.order -= 1  # as if it had never come
     fleet.beat("shard-2")
-    child = fleet._children["shard:shard-2"]
-    child.ordered_at -= 60.0
-    fleet._processes_seen = 0.0
+    fleet.shard("shard-2").ordered_at -= 60.0
     fleet.on_wakeup("tick")
     assert len(lost.orders) > count
     assert lost.orders[-1] == lost.orders[count - 1]
