@@ -25,10 +25,12 @@ from config.gateway import gateway_url
 from config.home import Home
 from config.settings import Settings, load_settings
 from storage.devices import Device
+from supervisors.daemon_lock import is_locked
+from supervisors.environment import ensure_environment
 from supervisors.policy import advice_for, needs_attention
 from supervisors.processes import process_is_alive, process_started, sweep
 from supervisors.shards_file import read_shards_file
-from supervisors.watchdog import Watchdog, ensure_environment, is_locked
+from supervisors.watchdog import Watchdog
 
 #: How long a start may take until the fleet is up, and a stop until everything is gone, in seconds.
 _START_SECONDS = 120.0
