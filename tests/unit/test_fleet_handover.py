@@ -189,7 +189,7 @@ def test_a_shard_that_leaves_is_given_no_removal_and_hands_on_what_it_may_not_ha
         fleet.beat("shard-1")
     fleet.on_wakeup("tick")
     fleet.beat("shard-2")
-    assert fleet._children["shard:shard-1"].leaving_since is not None
+    assert fleet.shard("shard-1").leaving_since is not None
     fleet.on_tell_device(TellDevice(99, "remove", None, "meanwhile"), None)
     assert [each.request for each in fleet.shards["shard-2"].told] == ["meanwhile"]
     fleet.died("shard-1")
