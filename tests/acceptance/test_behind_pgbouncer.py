@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from config.settings import load_settings
 from config.errors import StorageUnavailable
+from config.settings import load_settings
 from storage.credentials import CredentialSeal
 from storage.database import ThroughPooler, connect, database_url
 from storage.embedded import EmbeddedPostgres, embedded_url
